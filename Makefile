@@ -1,0 +1,49 @@
+# The commands of a developer. Each installs what is missing first, or says in one line what it may not install.
+.DEFAULT_GOAL := help
+export PATH := $(PATH):$(CURDIR)/target/tools/redis
+NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
+MODULE := cargo build --locked -p redis-sentinel-filter --release --target wasm32-wasip1
+
+.PHONY: help setup wasm tools run failover test lint fmt measure clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | expand -t 12
+
+setup:
+	@tests/setup.sh
+
+wasm: setup ## the module: target/wasm32-wasip1/release/redis_sentinel_filter.wasm
+	$(MODULE)
+
+tools: setup
+	@cargo build --quiet --locked -p redis-sentinel-tests --bins
+
+run: wasm tools ## 3 Redis, 3 Sentinels and Envoy in the foreground; Ctrl-C stops it all
+	@target/debug/run
+
+failover: tools ## a live client through a failover of a running `make run` (HOW=kill|hang|planned)
+	@target/debug/failover $(HOW)
+
+test: lint ## everything that CI runs
+	@tests/setup.sh clients
+	$(MODULE)
+ifdef NEXTEST
+	cargo nextest run --locked --workspace
+else
+	cargo test --locked --workspace --exclude redis-sentinel-tests
+	cargo test --locked -p redis-sentinel-tests -- --test-threads=2
+endif
+
+lint: setup ## formatting and clippy, for this machine and for wasm
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked -p redis-sentinel-filter --target wasm32-wasip1 -- -D warnings
+
+fmt: ## format the code
+	cargo fmt --all
+
+measure: wasm tools ## silence and lost writes over repeated failovers (RUNS=10, HOW="planned kill hang")
+	@target/debug/measure $(or $(RUNS),10) $(HOW)
+
+clean: ## remove everything that was built or installed here
+	cargo clean

