@@ -1,0 +1,139 @@
+//! A real Envoy with the built module in it.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::Process;
+use crate::render::Config;
+use crate::{tools, wait};
+
+/// Two workers: what one learns must reach the other.
+const WORKERS: &str = "2";
+
+/// A running Envoy.
+pub struct Envoy {
+    /// Where clients reach the master.
+    pub port: u16,
+    /// Where clients reach replicas.
+    pub replicas_port: u16,
+    ready_port: u16,
+    admin_port: u16,
+    process: Process,
+}
+
+impl Envoy {
+    /// Starts Envoy and waits until its listeners are open. It may not know a master yet: see [`Self::wait_until_ready`].
+    pub fn start(mut config: Config, dir: &Path) -> Result<Self> {
+        let file = dir.join("envoy.json");
+        config.write(&file)?;
+        let mut command = command(&file);
+        command.args([
+            "--concurrency",
+            WORKERS,
+            "--log-level",
+            "info",
+            "--log-format",
+            "%Y-%m-%d %T.%e %l %v",
+        ]);
+        let mut envoy = Self {
+            port: config.port("redis")?,
+            replicas_port: config.port("redis_replicas")?,
+            ready_port: config.port("ready")?,
+            admin_port: config.admin_port(),
+            process: Process::start(&mut command, &dir.join("envoy.log"))?,
+        };
+        envoy.wait_until_live()?;
+        Ok(envoy)
+    }
+
+    /// Waits until `/ready` says that a master is known.
+    pub fn wait_until_ready(&self) -> Result<()> {
+        wait::until_true("Envoy to know the master", wait::LONG, || {
+            self.ready_status() == Some(200)
+        })
+    }
+
+    /// The status of `GET /ready`, the one that Kubernetes asks.
+    pub fn ready_status(&self) -> Option<u16> {
+        Some(get(self.ready_port, "/ready").ok()?.0)
+    }
+
+    /// A page of the admin interface.
+    pub fn admin(&self, path: &str) -> Result<String> {
+        Ok(get(self.admin_port, path)?.1)
+    }
+
+    /// The counters and gauges whose name contains `filter` (a regular expression).
+    pub fn stats(&self, filter: &str) -> Result<HashMap<String, u64>> {
+        let page = self.admin(&format!("/stats?filter={filter}"))?;
+        let lines = page.lines().filter_map(|line| line.split_once(": "));
+        Ok(lines
+            .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
+            .collect())
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// The process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    fn wait_until_live(&mut self) -> Result<()> {
+        let port = self.admin_port;
+        wait::until_true("Envoy to be live", wait::LONG, || {
+            self.process.exited().is_some()
+                || get(port, "/ready").is_ok_and(|(status, _)| status == 200)
+        })
+        .with_context(|| self.process.log())?;
+        if let Some(status) = self.process.exited() {
+            bail!("Envoy ended at once ({status}):\n{}", self.process.log());
+        }
+        Ok(())
+    }
+}
+
+/// Has Envoy judge a configuration without running it. The module decides as well. An error holds what Envoy said.
+pub fn validate(config: &Config, dir: &Path) -> Result<()> {
+    let file = dir.join("envoy.json");
+    config.write(&file)?;
+    let output = command(&file)
+        .args(["--mode", "validate"])
+        .output()
+        .context("cannot start Envoy")?;
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+fn command(file: &PathBuf) -> Command {
+    let mut command = Command::new(tools::envoy());
+    // Hot restart would have the Envoys of one machine share memory.
+    command
+        .arg("-c")
+        .arg(file)
+        .arg("--disable-hot-restart")
+        .current_dir(tools::root());
+    command
+}
+
+/// A GET on 127.0.0.1: status and body.
+pub fn get(port: u16, path: &str) -> Result<(u16, String)> {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(Duration::from_secs(5)));
+    let agent = ureq::Agent::new_with_config(config.build());
+    let mut response = agent.get(format!("http://127.0.0.1:{port}{path}")).call()?;
+    Ok((
+        response.status().as_u16(),
+        response.body_mut().read_to_string()?,
+    ))
+}

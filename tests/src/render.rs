@@ -1,0 +1,142 @@
+//! The shipped Envoy configuration with a test's ports in it: the tests run the file that users run.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::ports::PortBlock;
+use crate::tools;
+
+/// An Envoy configuration that differs from the shipped one in ports, socket names and the module's path.
+pub struct Config {
+    json: Value,
+    admin: u16,
+}
+
+impl Config {
+    /// Reads `file`, relative to the repository's root, and gives every listener a port of `ports`.
+    pub fn from_shipped(file: &str, ports: &mut PortBlock) -> Result<Self> {
+        let text = fs::read_to_string(tools::root().join(file)).with_context(|| file.to_owned())?;
+        let mut json: Value = yaml_serde::from_str(&text).with_context(|| file.to_owned())?;
+        let prefix = ports.socket_prefix();
+        let module = tools::module().display().to_string();
+        each_string(&mut json, &mut |text| {
+            if let Some(name) = text.strip_prefix("@redis-sentinel") {
+                *text = format!("@{prefix}{name}");
+            } else if text.ends_with("redis_sentinel_filter.wasm") {
+                text.clone_from(&module);
+            }
+        });
+        let admin = ports.take();
+        *json
+            .pointer_mut("/admin/address/socket_address/port_value")
+            .context("no admin port")? = admin.into();
+        for listener in array(&mut json, "/static_resources/listeners")? {
+            if let Some(port) = listener.pointer_mut("/address/socket_address/port_value") {
+                *port = ports.take().into();
+            }
+        }
+        Ok(Self { json, admin })
+    }
+
+    /// Puts these Sentinels in place of the listed ones.
+    pub fn seeds(mut self, sentinels: &[u16]) -> Result<Self> {
+        let address =
+            |port| json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } });
+        let endpoints: Vec<_> = sentinels
+            .iter()
+            .map(|port| json!({ "endpoint": { "address": address(port) } }))
+            .collect();
+        let cluster = named(
+            array(&mut self.json, "/static_resources/clusters")?,
+            "sentinel_seeds",
+        )?;
+        cluster["load_assignment"]["endpoints"] = json!([{ "lb_endpoints": endpoints }]);
+        Ok(self)
+    }
+
+    /// Sets a field of the module's configuration wherever `root_id` stands.
+    pub fn plugin(mut self, root_id: &str, field: &str, value: &Value) -> Self {
+        each_object(&mut self.json, &mut |object| {
+            if object.get("root_id").and_then(Value::as_str) == Some(root_id) {
+                object["configuration"]["value"][field] = value.clone();
+            }
+        });
+        self
+    }
+
+    /// Changes anything else, by JSON pointer.
+    pub fn set(mut self, pointer: &str, value: Value) -> Result<Self> {
+        *self
+            .json
+            .pointer_mut(pointer)
+            .with_context(|| format!("nothing at {pointer}"))? = value;
+        Ok(self)
+    }
+
+    /// The whole, for changes that the above cannot express.
+    pub fn json(&mut self) -> &mut Value {
+        &mut self.json
+    }
+
+    /// The admin interface's port.
+    pub fn admin_port(&self) -> u16 {
+        self.admin
+    }
+
+    /// The port of a listener.
+    pub fn port(&mut self, listener: &str) -> Result<u16> {
+        let listener = named(
+            array(&mut self.json, "/static_resources/listeners")?,
+            listener,
+        )?;
+        let port = listener
+            .pointer("/address/socket_address/port_value")
+            .and_then(Value::as_u64);
+        Ok(u16::try_from(port.context("a listener without a port")?)?)
+    }
+
+    /// Writes it where Envoy can read it (JSON is YAML).
+    pub fn write(&self, path: &Path) -> Result<()> {
+        Ok(fs::write(path, serde_json::to_vec_pretty(&self.json)?)?)
+    }
+}
+
+fn array<'a>(json: &'a mut Value, pointer: &str) -> Result<&'a mut Vec<Value>> {
+    json.pointer_mut(pointer)
+        .and_then(Value::as_array_mut)
+        .with_context(|| format!("no list at {pointer}"))
+}
+
+fn named<'a>(items: &'a mut [Value], name: &str) -> Result<&'a mut Value> {
+    items
+        .iter_mut()
+        .find(|item| item["name"] == name)
+        .with_context(|| format!("nothing is named {name}"))
+}
+
+fn each_string(json: &mut Value, change: &mut impl FnMut(&mut String)) {
+    match json {
+        Value::String(text) => change(text),
+        Value::Array(items) => items.iter_mut().for_each(|item| each_string(item, change)),
+        Value::Object(fields) => fields
+            .values_mut()
+            .for_each(|value| each_string(value, change)),
+        _ => {}
+    }
+}
+
+fn each_object(json: &mut Value, change: &mut impl FnMut(&mut serde_json::Map<String, Value>)) {
+    match json {
+        Value::Array(items) => items.iter_mut().for_each(|item| each_object(item, change)),
+        Value::Object(fields) => {
+            change(fields);
+            fields
+                .values_mut()
+                .for_each(|value| each_object(value, change));
+        }
+        _ => {}
+    }
+}

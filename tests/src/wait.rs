@@ -1,0 +1,28 @@
+//! Polling a condition with a bound, in place of sleeping and hoping.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+/// Generous: what takes longer on a loaded machine is broken, not slow.
+pub const LONG: Duration = Duration::from_secs(30);
+
+/// Calls `probe` until it returns something, at most for `bound`; `what` says what was waited for.
+pub fn until<T>(what: &str, bound: Duration, mut probe: impl FnMut() -> Option<T>) -> Result<T> {
+    let end = Instant::now() + bound;
+    loop {
+        if let Some(value) = probe() {
+            return Ok(value);
+        }
+        if Instant::now() >= end {
+            bail!("waited {bound:?} for {what}");
+        }
+        sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits until `probe` is true.
+pub fn until_true(what: &str, bound: Duration, mut probe: impl FnMut() -> bool) -> Result<()> {
+    until(what, bound, || probe().then_some(()))
+}
