@@ -16,7 +16,7 @@ wasm: setup ## the module: target/wasm32-wasip1/release/redis_sentinel_filter.wa
 	$(MODULE)
 
 tools: setup
-	@cargo build --quiet --locked -p redis-sentinel-tests --bins
+	@cargo build --locked -p redis-sentinel-tests --no-default-features --bins
 
 run: wasm tools ## 3 Redis, 3 Sentinels and Envoy in the foreground; Ctrl-C stops it all
 	@target/debug/run

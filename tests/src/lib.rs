@@ -1,10 +1,13 @@
-#![doc = "t"]
+//! What the tests and the developer commands share: real Redis, Sentinel and Envoy processes, clients, and a host for the
+//! module that is not Envoy.
 
+#[cfg(feature = "host")]
 pub mod host;
 
 pub mod cluster;
 pub mod envoy;
 pub mod events;
+pub mod outcome;
 pub mod ports;
 pub mod process;
 pub mod redis;
@@ -14,3 +17,4 @@ pub mod scratch;
 pub mod sentinel;
 pub mod tools;
 pub mod wait;
+pub mod workload;
