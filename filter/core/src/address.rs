@@ -1,0 +1,163 @@
+//! Where a Redis node or a Sentinel listens.
+
+use core::fmt;
+use core::net::IpAddr;
+use serde::{Deserialize, Serialize};
+
+/// Longest host name that DNS allows (RFC 1035 §2.3.4).
+const MAX_HOST_LEN: usize = 253;
+
+/// A usable address: an IP or a host name, and a port. IPv6 prints in brackets.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Address {
+    host: Host,
+    port: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Host {
+    Ip(IpAddr),
+    Name(String),
+}
+
+/// Why an address that a Sentinel gave, or a configuration names, cannot be dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressError {
+    /// `0.0.0.0` or `::`. Sentinel reports it after some restarts, and Linux would dial the proxy itself.
+    Unspecified,
+    /// Port 0, or not a port.
+    Port,
+    /// Neither an IP nor a host name.
+    Host,
+}
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unspecified => "the unspecified address cannot be dialled",
+            Self::Port => "the port must be 1 to 65535",
+            Self::Host => "neither an IP address nor a host name",
+        })
+    }
+}
+
+impl core::error::Error for AddressError {}
+
+impl Address {
+    /// Checks what a Sentinel answers: host and port apart, as text.
+    ///
+    /// # Errors
+    /// [`AddressError`] for anything that must never be routed to.
+    pub fn new(host: &str, port: &str) -> Result<Self, AddressError> {
+        let port = port.parse().ok().filter(|port| *port != 0).ok_or(AddressError::Port)?;
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            if ip.is_unspecified() {
+                return Err(AddressError::Unspecified);
+            }
+            return Ok(Self { host: Host::Ip(ip.to_canonical()), port });
+        }
+        let name = host.strip_suffix('.').unwrap_or(host);
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        // A "name" of digits and dots alone is a mistyped IP (10.0.0.256), not a name.
+        let has_letter = name.bytes().any(|byte| !byte.is_ascii_digit() && byte != b'.');
+        if name.is_empty() || name.len() > MAX_HOST_LEN || !has_letter || !name.bytes().all(plain) {
+            return Err(AddressError::Host);
+        }
+        Ok(Self { host: Host::Name(name.to_ascii_lowercase()), port })
+    }
+
+    /// Checks `host:port`, with IPv6 in brackets: how Envoy prints an address and how a configuration names one.
+    ///
+    /// # Errors
+    /// As [`Address::new`].
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        let (host, port) = text.rsplit_once(':').ok_or(AddressError::Port)?;
+        let host = match host.strip_prefix('[') {
+            Some(rest) => rest.strip_suffix(']').ok_or(AddressError::Host)?,
+            None => host,
+        };
+        Self::new(host, port)
+    }
+
+    /// The host without brackets.
+    #[must_use]
+    pub fn host(&self) -> String {
+        match &self.host {
+            Host::Ip(ip) => ip.to_string(),
+            Host::Name(name) => name.clone(),
+        }
+    }
+
+    /// The port, never 0.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether Envoy must resolve a name before it can dial.
+    #[must_use]
+    pub fn is_name(&self) -> bool {
+        matches!(self.host, Host::Name(_))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]:{}", self.port),
+            Host::Ip(ip) => write!(f, "{ip}:{}", self.port),
+            Host::Name(name) => write!(f, "{name}:{}", self.port),
+        }
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = AddressError;
+
+    fn try_from(text: String) -> Result<Self, AddressError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Address> for String {
+    fn from(address: Address) -> Self {
+        address.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_dialled() {
+        for (host, port, shown) in [
+            ("127.0.0.1", "7001", "127.0.0.1:7001"),
+            ("fd00::1", "6379", "[fd00::1]:6379"),
+            ("::ffff:10.0.0.1", "6379", "10.0.0.1:6379"),
+            ("Redis-0.redis.ns.svc.cluster.local.", "6379", "redis-0.redis.ns.svc.cluster.local:6379"),
+        ] {
+            let address = Address::new(host, port).unwrap();
+            assert_eq!(address.to_string(), shown);
+            assert_eq!(Address::parse(shown).unwrap(), address);
+        }
+    }
+
+    #[test]
+    fn what_may_not() {
+        for (host, port, error) in [
+            ("0.0.0.0", "6379", AddressError::Unspecified),
+            ("::", "6379", AddressError::Unspecified),
+            ("10.0.0.1", "0", AddressError::Port),
+            ("10.0.0.1", "65536", AddressError::Port),
+            ("10.0.0.1", "-1", AddressError::Port),
+            ("10.0.0.256", "6379", AddressError::Host),
+            ("", "6379", AddressError::Host),
+            ("re dis", "6379", AddressError::Host),
+            ("redis\r\nSET", "6379", AddressError::Host),
+        ] {
+            assert_eq!(Address::new(host, port), Err(error), "{host}:{port}");
+        }
+    }
+}

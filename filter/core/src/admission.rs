@@ -1,0 +1,365 @@
+//! What happens to each connection of an application: hold, dial, fence, close, refuse.
+//!
+//! ```text
+//!            master known            upstream answers        another master
+//!  Held ───────────────────► Dialled ───────────────► Live ───────────────► (closed)
+//!   │ hold_timeout, too many    │ another master: dials it instead
+//!   ▼                           ▼ not connected within hold_timeout
+//!  Refused: -MASTERDOWN, closed
+//! ```
+//!
+//! [`Admission`] is one listener's connections on one worker. It changes only its own books and returns what is to be
+//! done as [`Action`]s; the caller does them after the books are closed, because Envoy calls back while it does them.
+
+use crate::{
+    address::Address,
+    config::{ListenerRole, RouterConfig},
+    time::Timestamp,
+    topology::{Hold, Route},
+};
+use core::fmt;
+use std::collections::BTreeMap;
+
+/// Envoy's id of a connection's filter context.
+pub type StreamId = u32;
+
+/// What is to be done with one connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Let `tcp_proxy` dial this address.
+    Dial(StreamId, Address),
+    /// It belongs to another node than the one to use: if its upstream is connected, close it; if it still dials, let
+    /// its next attempt go to this address.
+    Move(StreamId, Option<Address>),
+    /// Let bytes that were kept back go on.
+    Resume(StreamId),
+    /// Answer `-MASTERDOWN` and close.
+    Refuse(StreamId, Refusal),
+    /// It has been dialling for too long: refuse it if it is still not connected.
+    RefuseUnlessConnected(StreamId, Refusal),
+}
+
+/// Why a client is told `-MASTERDOWN`: the prefix on which clients retry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// No Sentinel has named a master within the bound.
+    Unknown,
+    /// The master is flagged down, or says that it is a replica.
+    Held(Address, Hold),
+    /// A promotion was not confirmed within the bound.
+    Fenced(Address),
+    /// The node does not accept connections.
+    Unreachable(Address),
+    /// The Sentinels name this very proxy as the master.
+    Loop(Address),
+    /// More connections wait than may.
+    TooManyHeld(u32),
+}
+
+/// What a new connection may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Dial this address now.
+    Dial(Address),
+    /// Wait.
+    Hold,
+    /// Be told why not.
+    Refuse(Refusal),
+}
+
+/// A connection, with what only its state knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Stream {
+    Held { since: Timestamp },
+    Dialled { to: Address, since: Timestamp, paused: bool },
+    Live { to: Address, paused: bool },
+    Refused { told: bool, why: Refusal },
+}
+
+/// See the [module's text](self).
+#[derive(Debug)]
+pub struct Admission {
+    config: RouterConfig,
+    route: Route,
+    streams: BTreeMap<StreamId, Stream>,
+    held: u32,
+    /// Connections per address, to give a replica to the one that has the fewest.
+    load: BTreeMap<Address, u32>,
+}
+
+impl Admission {
+    /// No connections, no master known.
+    #[must_use]
+    pub fn new(config: RouterConfig) -> Self {
+        Self { config, route: Route::default(), streams: BTreeMap::new(), held: 0, load: BTreeMap::new() }
+    }
+
+    /// How it was configured.
+    #[must_use]
+    pub fn config(&self) -> &RouterConfig {
+        &self.config
+    }
+
+    /// Connections that wait for a master.
+    #[must_use]
+    pub fn held(&self) -> u32 {
+        self.held
+    }
+
+    /// All connections.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Whether time matters soon: something is held, dialling or fenced.
+    #[must_use]
+    pub fn is_unsettled(&self) -> bool {
+        self.held > 0 || self.route.fenced_until.is_some()
+    }
+
+    /// A client has connected to `listener`, this proxy's own address.
+    pub fn connect(&mut self, now: Timestamp, id: StreamId, listener: Option<&Address>) -> Verdict {
+        let verdict = match self.target(now) {
+            Ok(address) if self.leads_back(&address, listener) => Verdict::Refuse(Refusal::Loop(address)),
+            Ok(address) => Verdict::Dial(address),
+            Err(_) if self.held >= self.config.max_held_connections => {
+                Verdict::Refuse(Refusal::TooManyHeld(self.config.max_held_connections))
+            }
+            Err(_) => Verdict::Hold,
+        };
+        let stream = match &verdict {
+            Verdict::Dial(to) => Stream::Dialled { to: to.clone(), since: now, paused: false },
+            Verdict::Hold => Stream::Held { since: now },
+            Verdict::Refuse(why) => Stream::Refused { told: false, why: why.clone() },
+        };
+        self.put(id, stream);
+        verdict
+    }
+
+    /// The client has sent bytes. True: keep them back.
+    pub fn client_data(&mut self, now: Timestamp, id: StreamId) -> bool {
+        let fenced = self.config.role == ListenerRole::Master && self.is_fenced(now);
+        match self.streams.get_mut(&id) {
+            Some(Stream::Held { .. }) => true,
+            Some(Stream::Dialled { paused, .. } | Stream::Live { paused, .. }) => {
+                *paused = fenced;
+                fenced
+            }
+            Some(Stream::Refused { .. }) | None => false,
+        }
+    }
+
+    /// The upstream has sent bytes. `Some`: replace them by this text.
+    pub fn upstream_data(&mut self, id: StreamId) -> Option<String> {
+        match self.streams.get_mut(&id)? {
+            Stream::Refused { told, why } => {
+                // The refusing listener's own text comes once, in one piece.
+                let text = if *told { String::new() } else { format!("-MASTERDOWN {}\r\n", Explained(&self.config, why)) };
+                *told = true;
+                Some(text)
+            }
+            stream => {
+                if let Stream::Dialled { to, paused, .. } = stream {
+                    *stream = Stream::Live { to: to.clone(), paused: *paused };
+                }
+                None
+            }
+        }
+    }
+
+    /// The connection is gone. Any number of times.
+    pub fn closed(&mut self, id: StreamId) {
+        self.take(id);
+    }
+
+    /// The topology has changed.
+    pub fn update(&mut self, now: Timestamp, route: Route) -> Vec<Action> {
+        if route == self.route {
+            return Vec::new();
+        }
+        self.route = route;
+        let mut actions = Vec::new();
+        let ids: Vec<StreamId> = self.streams.keys().copied().collect();
+        for id in ids {
+            actions.extend(self.settle(now, id));
+        }
+        actions
+    }
+
+    /// Time has passed.
+    pub fn expire(&mut self, now: Timestamp) -> Vec<Action> {
+        let fence_over = self.route.fenced_until.is_some_and(|until| now >= until);
+        if fence_over {
+            self.route.fenced_until = None;
+        }
+        let bound = self.config.hold_timeout.0;
+        let mut actions = Vec::new();
+        let ids: Vec<StreamId> = self.streams.keys().copied().collect();
+        for id in ids {
+            match self.streams.get(&id) {
+                Some(Stream::Held { since }) if now.since(*since) >= bound && !fence_over => {
+                    let why = self.target(now).err().unwrap_or(Refusal::Unknown);
+                    actions.push(self.refuse(id, why));
+                }
+                Some(Stream::Dialled { to, since, .. }) if now.since(*since) >= bound => {
+                    actions.push(Action::RefuseUnlessConnected(id, Refusal::Unreachable(to.clone())));
+                }
+                _ if fence_over => actions.extend(self.settle(now, id)),
+                _ => {}
+            }
+        }
+        actions
+    }
+
+    /// The answer to [`Action::Move`] and [`Action::RefuseUnlessConnected`]: its upstream was connected.
+    pub fn was_connected(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && let Stream::Dialled { to, paused, .. } = stream
+        {
+            *stream = Stream::Live { to: to.clone(), paused: *paused };
+        }
+    }
+
+    /// The answer to [`Action::Move`]: it still dials, and does so to `to` from now on.
+    pub fn was_moved(&mut self, now: Timestamp, id: StreamId, to: Address) {
+        if let Some(Stream::Dialled { paused, .. }) = self.take(id) {
+            self.put(id, Stream::Dialled { to, since: now, paused });
+        }
+    }
+
+    /// The answer to [`Action::RefuseUnlessConnected`]: it was not connected and is being refused.
+    pub fn refuse(&mut self, id: StreamId, why: Refusal) -> Action {
+        self.take(id);
+        self.put(id, Stream::Refused { told: false, why: why.clone() });
+        Action::Refuse(id, why)
+    }
+
+    /// Brings one connection in line with the route.
+    fn settle(&mut self, now: Timestamp, id: StreamId) -> Option<Action> {
+        let target = self.target(now);
+        let fenced = self.is_fenced(now);
+        match self.streams.get_mut(&id)? {
+            Stream::Held { .. } => {
+                let to = target.ok()?;
+                self.take(id);
+                self.put(id, Stream::Dialled { to: to.clone(), since: now, paused: false });
+                Some(Action::Dial(id, to))
+            }
+            Stream::Dialled { to, .. } | Stream::Live { to, .. } if !self.route.serves(self.config.role, to) => {
+                Some(Action::Move(id, target.ok()))
+            }
+            Stream::Dialled { paused, .. } | Stream::Live { paused, .. } if *paused && !fenced => {
+                *paused = false;
+                Some(Action::Resume(id))
+            }
+            _ => None,
+        }
+    }
+
+    /// Where a new connection goes, or why it does not.
+    fn target(&self, now: Timestamp) -> Result<Address, Refusal> {
+        if self.config.role == ListenerRole::Replica
+            && let Some(replica) = self.route.replicas.iter().min_by_key(|replica| self.load.get(replica).copied().unwrap_or(0))
+        {
+            return Ok(replica.clone());
+        }
+        let master = self.route.master.clone().ok_or(Refusal::Unknown)?;
+        if self.is_fenced(now) {
+            return Err(Refusal::Fenced(master));
+        }
+        match self.route.hold {
+            Some(hold) => Err(Refusal::Held(master, hold)),
+            None => Ok(master),
+        }
+    }
+
+    fn is_fenced(&self, now: Timestamp) -> bool {
+        self.route.fenced_until.is_some_and(|until| now < until)
+    }
+
+    fn leads_back(&self, address: &Address, listener: Option<&Address>) -> bool {
+        listener == Some(address) || self.config.own_addresses.contains(address)
+    }
+
+    fn put(&mut self, id: StreamId, stream: Stream) {
+        match &stream {
+            Stream::Held { .. } => self.held = self.held.saturating_add(1),
+            Stream::Dialled { to, .. } | Stream::Live { to, .. } => {
+                let load = self.load.entry(to.clone()).or_default();
+                *load = load.saturating_add(1);
+            }
+            Stream::Refused { .. } => {}
+        }
+        self.streams.insert(id, stream);
+    }
+
+    fn take(&mut self, id: StreamId) -> Option<Stream> {
+        let stream = self.streams.remove(&id)?;
+        match &stream {
+            Stream::Held { .. } => self.held = self.held.saturating_sub(1),
+            Stream::Dialled { to, .. } | Stream::Live { to, .. } => {
+                if let Some(load) = self.load.get_mut(to) {
+                    *load = load.saturating_sub(1);
+                    if *load == 0 {
+                        self.load.remove(to);
+                    }
+                }
+            }
+            Stream::Refused { .. } => {}
+        }
+        Some(stream)
+    }
+}
+
+impl Route {
+    /// Whether a connection to `address` is where a listener of `role` leads to.
+    #[must_use]
+    pub fn serves(&self, role: ListenerRole, address: &Address) -> bool {
+        match role {
+            ListenerRole::Master => self.master.as_ref() == Some(address),
+            ListenerRole::Replica if self.replicas.is_empty() => self.master.as_ref() == Some(address),
+            ListenerRole::Replica => self.replicas.contains(address),
+        }
+    }
+}
+
+struct Explained<'a>(&'a RouterConfig, &'a Refusal);
+
+impl fmt::Display for Explained<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(config, why) = self;
+        let (name, waited) = (&config.master_name, config.hold_timeout.0);
+        match why {
+            Refusal::Unknown => write!(f, "no Sentinel has named a master for '{name}' within {waited:?}"),
+            Refusal::Held(master, Hold::Down) => {
+                write!(f, "the Sentinels see the master of '{name}', {master}, down, and named no other within {waited:?}")
+            }
+            Refusal::Held(master, Hold::NotMaster) => {
+                write!(f, "{master}, named as the master of '{name}', has said for {waited:?} that it is a replica")
+            }
+            Refusal::Fenced(master) => {
+                write!(f, "the promotion that replaces {master}, the master of '{name}', took longer than {waited:?}")
+            }
+            Refusal::Unreachable(address) => {
+                write!(f, "{address}, the node of '{name}' to use, has not accepted a connection within {waited:?}")
+            }
+            Refusal::Loop(address) => write!(f, "the Sentinels name {address} for '{name}', which is this proxy itself"),
+            Refusal::TooManyHeld(limit) => write!(f, "{limit} connections wait for the master of '{name}' already"),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "unknown",
+            Self::Held(_, Hold::Down) => "down",
+            Self::Held(_, Hold::NotMaster) => "not_master",
+            Self::Fenced(_) => "fenced",
+            Self::Unreachable(_) => "unreachable",
+            Self::Loop(_) => "loop",
+            Self::TooManyHeld(_) => "too_many_held",
+        })
+    }
+}

@@ -1,0 +1,277 @@
+//! What a user may configure, checked at start: a wrong field is refused with its path, never ignored.
+
+use crate::address::Address;
+use core::{fmt, time::Duration};
+use serde::{Deserialize, Deserializer, de};
+
+/// Most masters that one watch follows.
+pub const MAX_MASTERS: usize = 32;
+
+/// A configuration that cannot be used: which field, what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    path: String,
+    problem: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "configuration field `{}`: {}", self.path, self.problem)
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+/// Reads one plugin's configuration: the JSON form of the `google.protobuf.Struct` in Envoy's YAML.
+///
+/// # Errors
+/// [`ConfigError`] with the path of the first field that is unknown, missing, or out of its range.
+pub fn parse<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, ConfigError> {
+    let json = if json.is_empty() { b"{}" } else { json };
+    let mut source = serde_json::Deserializer::from_slice(json);
+    serde_path_to_error::deserialize(&mut source).map_err(|error| ConfigError {
+        path: error.path().to_string(),
+        problem: {
+            // serde_json appends " at line 1 column 42", which means nothing for a YAML file.
+            let text = error.into_inner().to_string();
+            text.rsplit_once(" at line ").map_or_else(|| text.clone(), |(text, _)| text.to_owned())
+        },
+    })
+}
+
+/// Root id `redis_router`: a listener that applications connect to.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouterConfig {
+    /// The master's name, as in `sentinel monitor <name> …`.
+    pub master_name: MasterName,
+    /// Which nodes this listener leads to.
+    #[serde(default)]
+    pub role: ListenerRole,
+    /// How long a client waits for a master before it is told `-MASTERDOWN`.
+    #[serde(default = "ten_seconds")]
+    pub hold_timeout: Span,
+    /// Most connections that wait, per worker and listener; more are told `-MASTERDOWN` at once.
+    #[serde(default = "max_held")]
+    pub max_held_connections: u32,
+    /// The Envoy cluster that answers `-MASTERDOWN`; empty closes without a word.
+    #[serde(default = "masterdown")]
+    pub masterdown_cluster: String,
+    /// Addresses that lead back to this proxy (its Service, its load balancer). Never routed to, whatever a Sentinel says.
+    #[serde(default)]
+    pub own_addresses: Vec<Address>,
+}
+
+/// Which nodes a listener leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ListenerRole {
+    /// The master.
+    #[default]
+    Master,
+    /// A healthy replica, or the master while there is none.
+    Replica,
+}
+
+/// Root id `sentinel_watch`: the conversations with the Sentinels.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WatchConfig {
+    /// The masters to follow, by name.
+    pub masters: MasterNames,
+    /// How often each watched Sentinel is asked. Events arrive at once in between.
+    #[serde(default = "every_second")]
+    pub poll_interval: Period,
+    /// How long a Sentinel may take to answer before it is given up.
+    #[serde(default = "every_second")]
+    pub reply_timeout: Period,
+    /// The longest time that clients' bytes are kept back around a promotion; `0s` turns the fence off.
+    #[serde(default = "three_seconds")]
+    pub fence_timeout: Span,
+    /// How long a majority must keep naming a lower config-epoch before it is followed (Sentinels rebuilt from scratch).
+    #[serde(default = "five_seconds")]
+    pub epoch_reset_delay: Span,
+    /// The `ORIGINAL_DST` cluster that reaches Sentinels that were learnt; empty stays with the seeds.
+    #[serde(default)]
+    pub discovered_cluster: String,
+    /// Ask for the replicas too; needed by listeners with `role: replica`.
+    #[serde(default)]
+    pub replicas: bool,
+}
+
+/// Root id `role_probe`: asks the master itself for its `ROLE`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeConfig {
+    /// The master to ask, by name.
+    pub master_name: MasterName,
+    /// How often.
+    #[serde(default = "every_second")]
+    pub interval: Period,
+    /// How long the node may take to answer.
+    #[serde(default = "every_second")]
+    pub reply_timeout: Period,
+    /// Instead of the master, ask the replica that is being promoted, every 10 ms, and switch as soon as it says master.
+    /// This saves Sentinel's own look at the replica (up to 1 s).
+    #[serde(default)]
+    pub early_switch: bool,
+}
+
+/// Root id `readiness`: echoes while a master is known.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadinessConfig {
+    /// All of these must have a known master.
+    pub masters: MasterNames,
+}
+
+/// A span of time, written as Envoy writes it: decimal seconds and an `s` (`10s`, `0.25s`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+/// Longest [`Span`]: an hour is beyond any sensible bound here, and keeps sums far from overflow.
+const MAX_SPAN: Duration = Duration::from_secs(3600);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let problem = || de::Error::custom(format!("`{text}` is not a duration of at most one hour such as `10s` or `0.25s`"));
+        let seconds = text.strip_suffix('s').ok_or_else(problem)?;
+        let plain = seconds.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let seconds = seconds.parse::<f64>().ok().filter(|_| plain).ok_or_else(problem)?;
+        let span = Duration::try_from_secs_f64(seconds).map_err(|_| problem())?;
+        if span > MAX_SPAN { Err(problem()) } else { Ok(Self(span)) }
+    }
+}
+
+/// A [`Span`] of at least 50 ms: shorter ones would load the Sentinels and every sidecar for nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Period(pub Duration);
+
+const MIN_PERIOD: Duration = Duration::from_millis(50);
+
+impl<'de> Deserialize<'de> for Period {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Span(span) = Span::deserialize(deserializer)?;
+        if span < MIN_PERIOD {
+            return Err(de::Error::custom(format!("{}s is too short, 0.05s is the least", span.as_secs_f64())));
+        }
+        Ok(Self(span))
+    }
+}
+
+/// The name of a master as Sentinel's configuration has it: 1 to 128 characters of `A-Z a-z 0-9 . - _`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MasterName(String);
+
+impl MasterName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for MasterName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for MasterName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        // sentinel.c, sentinelConfigMasterNameIsValid's rule since 7.2: the name becomes part of a config line.
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+        if name.is_empty() || name.len() > 128 || !name.bytes().all(plain) {
+            return Err(de::Error::custom(format!("`{name}` is not a master's name: 1 to 128 of A-Z a-z 0-9 . - _")));
+        }
+        Ok(Self(name))
+    }
+}
+
+/// One to [`MAX_MASTERS`] different names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MasterNames(Vec<MasterName>);
+
+impl MasterNames {
+    /// The names in the order given.
+    #[must_use]
+    pub fn as_slice(&self) -> &[MasterName] {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for MasterNames {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let names = Vec::<MasterName>::deserialize(deserializer)?;
+        if names.is_empty() || names.len() > MAX_MASTERS {
+            return Err(de::Error::custom(format!("{} names given, 1 to {MAX_MASTERS} allowed", names.len())));
+        }
+        for (index, name) in names.iter().enumerate() {
+            if names.iter().take(index).any(|earlier| earlier == name) {
+                return Err(de::Error::custom(format!("`{name}` is given twice")));
+            }
+        }
+        Ok(Self(names))
+    }
+}
+
+fn every_second() -> Period {
+    Period(Duration::from_secs(1))
+}
+
+fn three_seconds() -> Span {
+    Span(Duration::from_secs(3))
+}
+
+fn five_seconds() -> Span {
+    Span(Duration::from_secs(5))
+}
+
+fn ten_seconds() -> Span {
+    Span(Duration::from_secs(10))
+}
+
+fn max_held() -> u32 {
+    4096
+}
+
+fn masterdown() -> String {
+    "masterdown".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_need_only_a_name() {
+        let config: RouterConfig = parse(br#"{"master_name":"mymaster"}"#).unwrap();
+        assert_eq!(config.hold_timeout, ten_seconds());
+        assert_eq!(config.role, ListenerRole::Master);
+        let config: WatchConfig = parse(br#"{"masters":["a","b"],"poll_interval":"0.25s"}"#).unwrap();
+        assert_eq!(config.poll_interval.0, Duration::from_millis(250));
+    }
+
+    #[test]
+    fn a_wrong_field_is_named() {
+        let refused = |json: &str| parse::<WatchConfig>(json.as_bytes()).unwrap_err().to_string();
+        for (json, message) in [
+            ("{}", "configuration field `.`: missing field `masters`"),
+            (r#"{"masters":[]}"#, "configuration field `masters`: 0 names given, 1 to 32 allowed"),
+            (r#"{"masters":["a","a"]}"#, "configuration field `masters`: `a` is given twice"),
+            (r#"{"masters":["a b"]}"#, "configuration field `masters[0]`: `a b` is not a master's name"),
+            (r#"{"masters":["a"],"poll_interval":"1m"}"#, "configuration field `poll_interval`: `1m` is not a duration"),
+            (r#"{"masters":["a"],"poll_interval":"0.01s"}"#, "configuration field `poll_interval`: 0.01s is too short"),
+            (r#"{"masters":["a"],"poll_interval":1}"#, "configuration field `poll_interval`: invalid type"),
+            (r#"{"masters":["a"],"poll":"1s"}"#, "configuration field `poll`: unknown field `poll`, expected one of"),
+            (r#"{"masters":["a"],"poll_interval":"NaNs"}"#, "configuration field `poll_interval`: `NaNs` is not a duration"),
+        ] {
+            let given = refused(json);
+            assert!(given.starts_with(message), "{json}: {given}");
+        }
+        let given = parse::<RouterConfig>(br#"{"master_name":"m","own_addresses":["10.0.0.1:1","x"]}"#).unwrap_err().to_string();
+        assert!(given.starts_with("configuration field `own_addresses[1]`: "), "{given}");
+    }
+}

@@ -1,0 +1,178 @@
+//! One node's own `ROLE`, asked over a connection of its own, without I/O.
+//!
+//! Like a [`crate::conversation`], it speaks when a heartbeat is in hand and a question is due.
+
+use crate::{
+    conversation::Credentials,
+    reply::{self, Role},
+    resp::{Reader, RespError, write_command},
+    time::Timestamp,
+};
+use core::{fmt, time::Duration};
+
+/// What a probe tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// The node's word.
+    Role(Role),
+    /// The node does not let this user ask; its words.
+    NotAllowed(String),
+}
+
+/// Why a probe cannot go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbeError {
+    /// Not RESP.
+    Protocol(RespError),
+    /// A reply that nobody asked for, or not one that `ROLE` gives.
+    Unexpected,
+    /// No reply in time.
+    Silent,
+}
+
+impl fmt::Display for ProbeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Protocol(error) => write!(f, "{error}"),
+            Self::Unexpected => f.write_str("it answers ROLE with something else"),
+            Self::Silent => f.write_str("it did not answer ROLE in time"),
+        }
+    }
+}
+
+impl core::error::Error for ProbeError {}
+
+/// See the [module's text](self).
+#[derive(Debug)]
+pub struct Probe {
+    interval: Duration,
+    reply_timeout: Duration,
+    credentials: Option<Credentials>,
+    reader: Reader,
+    heartbeat: bool,
+    asked: Option<Timestamp>,
+    next: Timestamp,
+    /// Replies on their way: an `AUTH` before the first `ROLE`.
+    auth_pending: bool,
+}
+
+impl Probe {
+    /// Starts with nothing said.
+    #[must_use]
+    pub fn new(interval: Duration, reply_timeout: Duration, credentials: Option<Credentials>) -> Self {
+        Self {
+            interval,
+            reply_timeout,
+            credentials,
+            reader: Reader::default(),
+            heartbeat: false,
+            asked: None,
+            next: Timestamp::default(),
+            auth_pending: false,
+        }
+    }
+
+    /// A heartbeat has come; it stays in hand.
+    pub fn heartbeat(&mut self) {
+        self.heartbeat = true;
+    }
+
+    /// When there is something to do next.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Timestamp> {
+        match self.asked {
+            Some(asked) => Some(asked.after(self.reply_timeout)),
+            None => self.heartbeat.then_some(self.next),
+        }
+    }
+
+    /// The command to send now, if a heartbeat is in hand and a question is due.
+    pub fn speak(&mut self, now: Timestamp) -> Option<Vec<u8>> {
+        if !self.heartbeat || self.asked.is_some() || now < self.next {
+            return None;
+        }
+        self.asked = Some(now);
+        let mut out = Vec::new();
+        if let Some(credentials) = self.credentials.take() {
+            credentials.write_auth(&mut out);
+            self.auth_pending = true;
+        }
+        write_command(&mut out, &["ROLE"]);
+        Some(out)
+    }
+
+    /// Whether the node has been silent for too long.
+    ///
+    /// # Errors
+    /// [`ProbeError::Silent`].
+    pub fn check(&self, now: Timestamp) -> Result<(), ProbeError> {
+        match self.asked {
+            Some(asked) if now.since(asked) >= self.reply_timeout => Err(ProbeError::Silent),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes in the node's bytes. A finding completes the exchange: answer the heartbeat.
+    ///
+    /// # Errors
+    /// [`ProbeError`]: close the connection.
+    pub fn receive(&mut self, now: Timestamp, bytes: &[u8]) -> Result<Option<Finding>, ProbeError> {
+        self.reader.push(bytes);
+        while let Some(frame) = self.reader.next_frame().map_err(ProbeError::Protocol)? {
+            let error = reply::error(&frame);
+            if core::mem::take(&mut self.auth_pending) {
+                if let Some(message) = error {
+                    return Ok(Some(Finding::NotAllowed(reply::clip(&message))));
+                }
+                continue;
+            }
+            if self.asked.take().is_none() {
+                return Err(ProbeError::Unexpected);
+            }
+            self.heartbeat = false;
+            self.next = now.after(self.interval);
+            return match (reply::role(&frame), error) {
+                (Some(role), _) => Ok(Some(Finding::Role(role))),
+                // LOADING, MASTERDOWN: not an answer yet.
+                (None, Some(message)) if !message.starts_with("NOAUTH") && !message.starts_with("NOPERM") => {
+                    Err(ProbeError::Unexpected)
+                }
+                (None, Some(message)) => Ok(Some(Finding::NotAllowed(reply::clip(&message)))),
+                (None, None) => Err(ProbeError::Unexpected),
+            };
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probe() -> Probe {
+        Probe::new(Duration::from_secs(1), Duration::from_secs(1), None)
+    }
+
+    #[test]
+    fn asks_once_per_interval() {
+        let mut probe = probe();
+        assert_eq!(probe.speak(Timestamp(0)), None, "no heartbeat in hand");
+        probe.heartbeat();
+        assert_eq!(probe.speak(Timestamp(0)).as_deref(), Some(&b"*1\r\n$4\r\nROLE\r\n"[..]));
+        assert_eq!(probe.receive(Timestamp(1), b"*3\r\n$6\r\nmas"), Ok(None));
+        assert_eq!(probe.receive(Timestamp(2), b"ter\r\n:0\r\n*0\r\n"), Ok(Some(Finding::Role(Role::Master))));
+        probe.heartbeat();
+        assert_eq!(probe.speak(Timestamp(900)), None);
+        assert!(probe.speak(Timestamp(1002)).is_some());
+        assert_eq!(probe.check(Timestamp(2002)), Err(ProbeError::Silent));
+    }
+
+    #[test]
+    fn steps_aside_without_permission() {
+        let mut probe = probe();
+        probe.heartbeat();
+        probe.speak(Timestamp(0)).unwrap();
+        let found = probe.receive(Timestamp(1), b"-NOAUTH Authentication required.\r\n");
+        assert!(matches!(found, Ok(Some(Finding::NotAllowed(_)))));
+    }
+}

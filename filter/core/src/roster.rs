@@ -1,0 +1,252 @@
+//! Which watch slot watches which Sentinel. One [`Roster`] per watch, in shared data: its slots' connections live on
+//! whatever workers accepted them.
+//!
+//! A slot starts at a seed and learns who answers (run id) and who else there is (`SENTINEL SENTINELS`). From then on
+//! each slot takes a seat of its own: no two at one Sentinel while another one is free. A Sentinel that failed is tried
+//! again after a pause that doubles up to [`LONGEST_PAUSE`].
+
+use crate::{address::Address, reply::Peer, time::Timestamp};
+use core::time::Duration;
+use serde::{Deserialize, Serialize};
+
+/// Most Sentinels that are remembered.
+pub const MAX_SENTINELS: usize = 32;
+/// Most slots that can hold a seat.
+pub const MAX_SLOTS: usize = 32;
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// Longest pause before a Sentinel that failed is tried again.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A seat whose slot has not been heard of for so long is free: its worker is gone.
+const SEAT_TTL: Duration = Duration::from_secs(15);
+/// A Sentinel that nobody has named for so long is forgotten.
+const PEER_TTL: Duration = Duration::from_secs(600);
+
+/// Known Sentinels and the seats taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roster {
+    known: Vec<Known>,
+    seats: Vec<Seat>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Known {
+    address: Address,
+    run_id: String,
+    named_at: Timestamp,
+    failures: u32,
+    failed_at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Seat {
+    slot: u32,
+    at: Timestamp,
+    /// The address dialled, `None` at a seed.
+    address: Option<Address>,
+    /// Empty until the Sentinel said who it is.
+    run_id: String,
+}
+
+/// Where a slot should connect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// Any of the seeds: the cluster in the configuration.
+    Seed,
+    /// This Sentinel.
+    Sentinel(Address),
+    /// Nowhere yet: all Sentinels are taken, or were tried a moment ago. Ask again then.
+    Wait(Timestamp),
+}
+
+impl Roster {
+    /// Takes a seat for `slot` and says where to connect. `learnt_reachable`: whether learnt addresses can be dialled at all.
+    pub fn take(&mut self, now: Timestamp, slot: u32, learnt_reachable: bool) -> Target {
+        self.forget(now);
+        let last = self.seats.iter().find(|seat| seat.slot == slot).and_then(|seat| seat.address.clone());
+        self.seats.retain(|seat| seat.slot != slot);
+        if !learnt_reachable || self.known.is_empty() {
+            return self.sit(now, slot, None, Target::Seed);
+        }
+        let free: Vec<&Known> = self.known.iter().filter(|known| !self.taken(known)).collect();
+        let due = |known: &&&Known| known.retry_at() <= now;
+        // Its own Sentinel of before first, then the one with the fewest failures.
+        let best = free
+            .iter()
+            .filter(due)
+            .min_by_key(|known| (known.failures, Some(&known.address) != last.as_ref(), known.failed_at))
+            .map(|known| known.address.clone());
+        if let Some(address) = best {
+            return self.sit(now, slot, Some(address.clone()), Target::Sentinel(address));
+        }
+        if self.seats.is_empty() {
+            // Nobody is being watched and every learnt address was just tried: the seeds' names may lead to new ones.
+            return self.sit(now, slot, None, Target::Seed);
+        }
+        let soonest = free.iter().map(|known| known.retry_at()).min();
+        Target::Wait(soonest.unwrap_or(now.after(LONGEST_PAUSE)).min(now.after(LONGEST_PAUSE)))
+    }
+
+    fn sit(&mut self, now: Timestamp, slot: u32, address: Option<Address>, target: Target) -> Target {
+        if self.seats.len() < MAX_SLOTS {
+            self.seats.push(Seat { slot, at: now, address, run_id: String::new() });
+        }
+        target
+    }
+
+    fn taken(&self, known: &Known) -> bool {
+        self.seats.iter().any(|seat| {
+            seat.address.as_ref() == Some(&known.address) || (!known.run_id.is_empty() && seat.run_id == known.run_id)
+        })
+    }
+
+    /// The Sentinel at this slot said who it is. True: another slot watches the same one and a free one is known,
+    /// so this slot should close and take another seat.
+    pub fn identify(&mut self, now: Timestamp, slot: u32, run_id: &str) -> bool {
+        let doubled = self.seats.iter().any(|seat| seat.slot != slot && seat.run_id == run_id);
+        let Some(seat) = self.seats.iter_mut().find(|seat| seat.slot == slot) else { return false };
+        seat.at = now;
+        run_id.clone_into(&mut seat.run_id);
+        let address = seat.address.clone();
+        if let Some(known) = self.known.iter_mut().find(|known| Some(&known.address) == address.as_ref()) {
+            known.failures = 0;
+            run_id.clone_into(&mut known.run_id);
+        }
+        doubled && self.has_free_seat(now)
+    }
+
+    fn has_free_seat(&self, now: Timestamp) -> bool {
+        self.known.iter().any(|known| !self.taken(known) && known.retry_at() <= now)
+    }
+
+    /// The slot's conversation is alive. True: it shares its Sentinel with another slot and should take a free seat.
+    pub fn alive(&mut self, now: Timestamp, slot: u32) -> bool {
+        self.forget(now);
+        let Some(seat) = self.seats.iter_mut().find(|seat| seat.slot == slot) else { return false };
+        seat.at = now;
+        let run_id = seat.run_id.clone();
+        // Of two at one Sentinel the higher slot moves, so that they do not both go.
+        let doubled = !run_id.is_empty() && self.seats.iter().any(|seat| seat.slot < slot && seat.run_id == run_id);
+        doubled && self.has_free_seat(now)
+    }
+
+    /// The slot's connection ended. A Sentinel that did not answer well is put back behind the others.
+    pub fn leave(&mut self, now: Timestamp, slot: u32, failed: bool) {
+        let Some(index) = self.seats.iter().position(|seat| seat.slot == slot) else { return };
+        let seat = self.seats.remove(index);
+        if let Some(known) = self.known.iter_mut().find(|known| Some(&known.address) == seat.address.as_ref()) {
+            known.failures = if failed { known.failures.saturating_add(1) } else { 0 };
+            known.failed_at = now;
+        }
+    }
+
+    /// A Sentinel named the other ones.
+    pub fn learn(&mut self, now: Timestamp, peers: &[Peer]) {
+        for peer in peers {
+            if let Some(known) = self.known.iter_mut().find(|known| known.address == peer.address) {
+                known.named_at = now;
+                known.run_id.clone_from(&peer.run_id);
+            } else if self.known.len() < MAX_SENTINELS {
+                self.known.push(Known {
+                    address: peer.address.clone(),
+                    run_id: peer.run_id.clone(),
+                    named_at: now,
+                    failures: 0,
+                    failed_at: Timestamp::default(),
+                });
+            }
+        }
+        // The same Sentinel under a new address (a restarted pod): the old address is history.
+        let current = self.known.clone();
+        self.known.retain(|known| {
+            known.run_id.is_empty()
+                || !current.iter().any(|other| {
+                    other.run_id == known.run_id && other.address != known.address && other.named_at > known.named_at
+                })
+        });
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        self.seats.retain(|seat| now.since(seat.at) <= SEAT_TTL);
+        let seated: Vec<Address> = self.seats.iter().filter_map(|seat| seat.address.clone()).collect();
+        self.known.retain(|known| now.since(known.named_at) <= PEER_TTL || seated.contains(&known.address));
+    }
+}
+
+impl Known {
+    fn retry_at(&self) -> Timestamp {
+        if self.failures == 0 {
+            return Timestamp::default();
+        }
+        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.saturating_sub(1).min(5)).min(LONGEST_PAUSE);
+        self.failed_at.after(pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(port: u16) -> Peer {
+        Peer { address: Address::new("127.0.0.1", &port.to_string()).unwrap(), run_id: format!("run{port}") }
+    }
+
+    fn at(port: u16) -> Target {
+        Target::Sentinel(peer(port).address)
+    }
+
+    /// Three slots that met at the same seed spread over the three Sentinels.
+    #[test]
+    fn slots_spread() {
+        let mut roster = Roster::default();
+        let now = Timestamp(1000);
+        for slot in 0..3 {
+            assert_eq!(roster.take(now, slot, true), Target::Seed);
+        }
+        assert!(!roster.identify(now, 0, "run1"));
+        roster.learn(now, &[peer(2), peer(3)]);
+        assert!(roster.identify(now, 1, "run1"), "doubled, and others are free");
+        roster.leave(now, 1, false);
+        assert_eq!(roster.take(now, 1, true), at(2));
+        assert!(!roster.identify(now, 1, "run2"));
+        assert!(roster.identify(now, 2, "run1"));
+        roster.leave(now, 2, false);
+        assert_eq!(roster.take(now, 2, true), at(3));
+        roster.learn(now, &[peer(1)]);
+        assert!(!roster.alive(now, 0) && !roster.alive(now, 1));
+    }
+
+    #[test]
+    fn a_dead_sentinel_is_replaced_and_used_again_when_it_returns() {
+        let mut roster = Roster::default();
+        let now = Timestamp(1000);
+        roster.learn(now, &[peer(1), peer(2), peer(3)]);
+        assert_eq!(roster.take(now, 0, true), at(1));
+        assert_eq!(roster.take(now, 1, true), at(2));
+        roster.leave(now, 0, true);
+        assert_eq!(roster.take(now, 0, true), at(3), "another takes its place");
+        roster.leave(now, 1, true);
+        assert_eq!(roster.take(Timestamp(1001), 1, true), Target::Wait(Timestamp(1250)), "both were just tried");
+        let Target::Sentinel(address) = roster.take(Timestamp(1250), 1, true) else { panic!() };
+        assert_ne!(address, peer(3).address);
+    }
+
+    #[test]
+    fn with_nobody_left_the_seeds_are_asked_again() {
+        let mut roster = Roster::default();
+        let now = Timestamp(1000);
+        roster.learn(now, &[peer(1)]);
+        assert_eq!(roster.take(now, 0, true), at(1));
+        roster.leave(now, 0, true);
+        assert_eq!(roster.take(now, 0, true), Target::Seed);
+    }
+
+    #[test]
+    fn a_sentinel_under_a_new_address_replaces_the_old_one() {
+        let mut roster = Roster::default();
+        roster.learn(Timestamp(1), &[peer(1)]);
+        let moved = Peer { run_id: "run1".into(), ..peer(9) };
+        roster.learn(Timestamp(2), &[moved]);
+        assert_eq!(roster.take(Timestamp(3), 0, true), at(9));
+        assert!(matches!(roster.take(Timestamp(3), 1, true), Target::Wait(_)));
+    }
+}

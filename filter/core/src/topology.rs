@@ -1,0 +1,471 @@
+//! Which address is the master, and by which evidence. One [`Topology`] per master name; the watches write it, the
+//! routers read its [`Route`].
+//!
+//! The rules, in the order in which they apply:
+//!
+//! 1. **A promotion that a Sentinel announces is taken at once**: `+promoted-slave` and `+switch-master`, if the master
+//!    that they replace is the one in use. Events carry no epoch; the new one is at least one higher (`sentinel.c`,
+//!    `sentinelStartFailover`: `failover_epoch = ++current_epoch`), which is enough to outrank every answer from before.
+//! 2. **A higher config-epoch wins.** Sentinel itself decides so (`sentinelProcessHelloMessage`).
+//! 3. **The same config-epoch and another address** is settled by the majority of the watched Sentinels.
+//! 4. **A lower config-epoch never wins**, except that a majority that keeps agreeing on it for `epoch_reset_delay` is
+//!    followed, loudly: Sentinels rebuilt from scratch start at epoch 0. What was overruled so does not come back by rule 2.
+//! 5. Nobody's silence changes the master: with all Sentinels away the last known one stays in use.
+//!
+//! A **fence** keeps clients' bytes back from the first sign of a promotion until it is confirmed, aborted, or its
+//! bound has passed. One fence per failover: what expired is not renewed by the same Sentinel's same failover.
+
+use crate::{
+    address::Address,
+    config::WatchConfig,
+    event::{Event, EventKind},
+    fact::{Cause, Fact, Unfence},
+    reply::{MasterAddress, MasterState, Replica, Role},
+    time::Timestamp,
+};
+use core::time::Duration;
+use serde::{Deserialize, Serialize};
+
+/// Most Sentinels whose reports are kept for one master.
+pub const MAX_REPORTS: usize = 32;
+/// Most replicas that are kept for one master.
+pub const MAX_REPLICAS: usize = 64;
+/// A Sentinel that was not heard for so long no longer counts as watched.
+const REPORT_KEPT: Duration = Duration::from_secs(600);
+
+/// The times of [`WatchConfig`] that the rules need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// A report older than this no longer speaks for its Sentinel.
+    pub report_ttl: Duration,
+    /// Bound of a fence; zero turns it off.
+    pub fence_timeout: Duration,
+    /// How long a majority must keep naming a lower epoch.
+    pub epoch_reset_delay: Duration,
+}
+
+impl From<&WatchConfig> for Rules {
+    fn from(config: &WatchConfig) -> Self {
+        Self {
+            report_ttl: config.poll_interval.0.saturating_mul(2).saturating_add(config.reply_timeout.0.saturating_mul(2)),
+            fence_timeout: config.fence_timeout.0,
+            epoch_reset_delay: config.epoch_reset_delay.0,
+        }
+    }
+}
+
+/// All that is known about one master. Lives in shared data, as JSON.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Topology {
+    /// Rises whenever [`Topology::route`] may give another answer.
+    pub generation: u64,
+    master: Option<Claim>,
+    fence: Option<Fence>,
+    /// The Sentinel whose failover has used up its fence.
+    spent: Option<String>,
+    /// The master says that it is a replica.
+    demoted: bool,
+    /// Most watched Sentinels flag it down.
+    down: bool,
+    reports: Vec<Report>,
+    replicas: Vec<Address>,
+    /// Rule 4: a claim that a majority has voted down.
+    overruled: Option<Claim>,
+    /// Rule 4: what a majority has been naming, and since when.
+    dissent: Option<(Claim, Timestamp)>,
+    /// The highest watch slot seen, counted from 1: how many Sentinels can be watched at all.
+    slots: u32,
+}
+
+/// An address and the version of the opinion that it is the master.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Claim {
+    address: Address,
+    config_epoch: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Fence {
+    by: String,
+    candidate: Option<Address>,
+    until: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Report {
+    sentinel: String,
+    at: Timestamp,
+    claim: Option<Claim>,
+    down: bool,
+    tilt: bool,
+    /// `num-other-sentinels` + 1, as this Sentinel counts.
+    sentinels: u32,
+    replicas: Vec<Address>,
+    /// The last problem told about this Sentinel, so that it is told once.
+    problem: Option<String>,
+}
+
+/// One Sentinel's complete answer to one poll.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// `SENTINEL GET-MASTER-ADDR-BY-NAME`.
+    pub address: MasterAddress,
+    /// `SENTINEL MASTER`; `None` if refused.
+    pub state: Option<MasterState>,
+    /// `SENTINEL REPLICAS`; `None` if not asked.
+    pub replicas: Option<Vec<Replica>>,
+}
+
+/// What a router has to know, and nothing else.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Route {
+    /// The master; `None` before the first answer.
+    pub master: Option<Address>,
+    /// Keep clients' bytes back until then, unless the route changes before.
+    pub fenced_until: Option<Timestamp>,
+    /// Let new connections wait, and why.
+    pub hold: Option<Hold>,
+    /// Healthy replicas.
+    pub replicas: Vec<Address>,
+}
+
+/// Why new connections wait although a master is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Most watched Sentinels flag it down.
+    Down,
+    /// It says itself that it is a replica.
+    NotMaster,
+}
+
+impl Topology {
+    /// What the routers do now.
+    #[must_use]
+    pub fn route(&self) -> Route {
+        Route {
+            master: self.master.as_ref().map(|master| master.address.clone()),
+            fenced_until: self.fence.as_ref().map(|fence| fence.until),
+            hold: match (self.down, self.demoted) {
+                (true, _) => Some(Hold::Down),
+                (false, true) => Some(Hold::NotMaster),
+                (false, false) => None,
+            },
+            replicas: self.replicas.clone(),
+        }
+    }
+
+    /// The master's config-epoch.
+    #[must_use]
+    pub fn config_epoch(&self) -> Option<u64> {
+        self.master.as_ref().map(|master| master.config_epoch)
+    }
+
+    /// The replica that is being promoted right now, if one is.
+    #[must_use]
+    pub fn candidate(&self) -> Option<&Address> {
+        self.fence.as_ref().and_then(|fence| fence.candidate.as_ref())
+    }
+
+    /// Takes in one Sentinel's answer. `slot` is the watch slot, counted from 0, that heard it.
+    pub fn report(&mut self, now: Timestamp, rules: &Rules, sentinel: &str, slot: u32, answer: &Answer) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        self.slots = self.slots.max(slot.saturating_add(1));
+        let state = answer.state.clone().unwrap_or_default();
+        let (claim, problem) = match &answer.address {
+            MasterAddress::Known(address) => {
+                (Some(Claim { address: address.clone(), config_epoch: state.config_epoch }), None)
+            }
+            MasterAddress::UnknownName => (None, Some(Fact::UnknownName { by: sentinel.to_owned() })),
+            MasterAddress::Unusable(text, error) => {
+                (None, Some(Fact::Unusable { by: sentinel.to_owned(), text: text.clone(), error: *error }))
+            }
+            MasterAddress::Refused(message) => {
+                (None, Some(Fact::Refused { by: sentinel.to_owned(), message: message.clone() }))
+            }
+        };
+        let opposed = claim.as_ref().and_then(|claim| self.opposition(sentinel, claim));
+        let Some(report) = self.report_of(sentinel) else { return facts };
+        report.at = now;
+        report.claim.clone_from(&claim);
+        report.down = state.down;
+        report.sentinels = state.sentinels;
+        if let Some(replicas) = &answer.replicas {
+            report.replicas = replicas.iter().filter(|replica| replica.healthy).map(|replica| replica.address.clone()).take(MAX_REPLICAS).collect();
+        }
+        let told = problem.or(opposed);
+        let text = told.as_ref().map(ToString::to_string);
+        if report.problem != text {
+            facts.push(told.unwrap_or_else(|| Fact::Recovered { by: sentinel.to_owned() }));
+            report.problem = text;
+        }
+        if let Some(claim) = claim {
+            self.weigh(now, rules, sentinel, &claim, &mut facts);
+            self.fence_by_poll(now, rules, sentinel, &claim, &state, &mut facts);
+        }
+        self.refresh(now, rules, &mut facts);
+        facts
+    }
+
+    /// Takes in one Pub/Sub event about this master, or a TILT of that Sentinel.
+    pub fn event(&mut self, now: Timestamp, rules: &Rules, sentinel: &str, event: &Event) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        let in_use = self.master.as_ref().map(|master| master.address.clone());
+        let concerns_ours = event.master.is_some() && event.master == in_use;
+        match &event.kind {
+            EventKind::Promoting(candidate) if concerns_ours => {
+                self.fence(now, rules, sentinel, Some(candidate.clone()), &mut facts);
+            }
+            EventKind::Promoted(address) if concerns_ours => self.succeed(address, Cause::PromotedEvent, sentinel, &mut facts),
+            EventKind::Switched(address) if concerns_ours => self.succeed(address, Cause::SwitchEvent, sentinel, &mut facts),
+            EventKind::Aborted if concerns_ours => self.unfence(sentinel, Unfence::Aborted, &mut facts),
+            EventKind::Down | EventKind::Up if concerns_ours => {
+                if let Some(report) = self.report_of(sentinel) {
+                    report.down = event.kind == EventKind::Down;
+                }
+            }
+            EventKind::Tilt(entered) => {
+                if let Some(report) = self.report_of(sentinel) {
+                    report.tilt = *entered;
+                }
+            }
+            _ => {}
+        }
+        self.refresh(now, rules, &mut facts);
+        facts
+    }
+
+    /// Takes in a node's own word. `early_switch` lets a candidate's word alone make it the master.
+    pub fn role(&mut self, address: &Address, role: Role, early_switch: bool) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        if early_switch && role == Role::Master && self.candidate() == Some(address) {
+            self.succeed(address, Cause::OwnRole, "the node itself", &mut facts);
+        } else if self.master.as_ref().is_some_and(|master| master.address == *address) {
+            let demoted = role == Role::Replica;
+            if demoted != self.demoted {
+                self.demoted = demoted;
+                self.generation = self.generation.saturating_add(1);
+                let master = address.clone();
+                facts.push(if demoted { Fact::NotMaster { master } } else { Fact::MasterAgain { master } });
+            }
+        }
+        facts
+    }
+
+    /// Lets time pass: fences end by their bound, silent Sentinels stop counting.
+    pub fn tick(&mut self, now: Timestamp, rules: &Rules) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        self.refresh(now, rules, &mut facts);
+        facts
+    }
+
+    /// This Sentinel's report, made if need be; `None` only when [`MAX_REPORTS`] is 0.
+    fn report_of(&mut self, sentinel: &str) -> Option<&mut Report> {
+        if let Some(index) = self.reports.iter().position(|report| report.sentinel == sentinel) {
+            return self.reports.get_mut(index);
+        }
+        if self.reports.len() >= MAX_REPORTS {
+            let oldest = self.reports.iter().enumerate().min_by_key(|(_, report)| report.at).map(|(index, _)| index)?;
+            self.reports.remove(oldest);
+        }
+        self.reports.push(Report {
+            sentinel: sentinel.to_owned(),
+            at: Timestamp(0),
+            claim: None,
+            down: false,
+            tilt: false,
+            sentinels: 1,
+            replicas: Vec::new(),
+            problem: None,
+        });
+        self.reports.last_mut()
+    }
+
+    fn fresh(&self, now: Timestamp, rules: &Rules) -> impl Iterator<Item = &Report> {
+        let ttl = rules.report_ttl;
+        self.reports.iter().filter(move |report| report.claim.is_some() && now.since(report.at) <= ttl)
+    }
+
+    /// How many Sentinels make a majority: of those heard now, and of those that they know of, as far as slots reach.
+    ///
+    /// The second part keeps one lagging Sentinel from speaking for all when the others are out of reach.
+    fn majority(&self, now: Timestamp, rules: &Rules) -> usize {
+        let heard = self.fresh(now, rules).count();
+        let known = self.fresh(now, rules).map(|report| report.sentinels).max().unwrap_or(0).min(self.slots);
+        heard.max(usize::try_from(known).unwrap_or(usize::MAX)) / 2 + 1
+    }
+
+    /// Rules 2 to 4, after `sentinel` claimed `claim`.
+    fn weigh(&mut self, now: Timestamp, rules: &Rules, sentinel: &str, claim: &Claim, facts: &mut Vec<Fact>) {
+        let Some(master) = self.master.clone() else {
+            self.adopt(claim.clone(), Cause::FirstAnswer, sentinel, facts);
+            return;
+        };
+        if claim.config_epoch > master.config_epoch && self.overruled.as_ref() != Some(claim) {
+            if claim.address == master.address {
+                // The same master, now with the epoch that the event could not tell.
+                self.master = Some(claim.clone());
+            } else {
+                self.adopt(claim.clone(), Cause::NewerEpoch, sentinel, facts);
+            }
+            self.dissent = None;
+            return;
+        }
+        let needed = self.majority(now, rules);
+        let agreed = |claim: &Claim| self.fresh(now, rules).filter(|report| report.claim.as_ref() == Some(claim)).count() >= needed;
+        if claim.config_epoch == master.config_epoch {
+            if claim.address != master.address && agreed(claim) {
+                self.adopt(claim.clone(), Cause::Majority, sentinel, facts);
+            } else if claim.address == master.address && agreed(claim) {
+                self.dissent = None;
+            }
+        } else if claim.config_epoch < master.config_epoch && agreed(claim) {
+            match &self.dissent {
+                Some((named, since)) if named == claim => {
+                    if now.since(*since) >= rules.epoch_reset_delay {
+                        self.overruled = Some(master.clone());
+                        self.adopt(claim.clone(), Cause::EpochReset, sentinel, facts);
+                    }
+                }
+                _ => self.dissent = Some((claim.clone(), now)),
+            }
+        }
+    }
+
+    /// Why this claim will not be followed although it differs from the master in use.
+    fn opposition(&self, sentinel: &str, claim: &Claim) -> Option<Fact> {
+        let master = self.master.as_ref()?;
+        let by = sentinel.to_owned();
+        let address = claim.address.clone();
+        if claim.config_epoch < master.config_epoch {
+            return Some(Fact::Stale { by, address, config_epoch: claim.config_epoch, in_use: master.config_epoch });
+        }
+        (claim.address != master.address && claim.config_epoch == master.config_epoch).then_some(Fact::Disputed { by, address })
+    }
+
+    /// Rule 1: a promotion whose epoch is not told, but is at least one higher.
+    fn succeed(&mut self, address: &Address, cause: Cause, sentinel: &str, facts: &mut Vec<Fact>) {
+        let config_epoch = self.config_epoch().unwrap_or(0).saturating_add(1);
+        self.adopt(Claim { address: address.clone(), config_epoch }, cause, sentinel, facts);
+    }
+
+    fn adopt(&mut self, claim: Claim, cause: Cause, sentinel: &str, facts: &mut Vec<Fact>) {
+        let previous = self.master.take().map(|master| master.address);
+        if previous.as_ref() != Some(&claim.address) || cause == Cause::EpochReset {
+            facts.push(Fact::Master {
+                address: claim.address.clone(),
+                previous: previous.filter(|previous| *previous != claim.address),
+                config_epoch: claim.config_epoch,
+                cause,
+                by: sentinel.to_owned(),
+            });
+            self.fence = None;
+            self.spent = None;
+            self.demoted = false;
+            self.down = false;
+            for report in &mut self.reports {
+                // What was flagged was the old one.
+                report.down = false;
+            }
+        }
+        self.dissent = None;
+        self.master = Some(claim);
+        self.generation = self.generation.saturating_add(1);
+    }
+
+    fn fence(&mut self, now: Timestamp, rules: &Rules, sentinel: &str, candidate: Option<Address>, facts: &mut Vec<Fact>) {
+        let Some(master) = &self.master else { return };
+        if rules.fence_timeout.is_zero() || self.spent.as_deref() == Some(sentinel) {
+            return;
+        }
+        if let Some(fence) = &mut self.fence {
+            // `+failover-state-send-slaveof-noone` follows `+selected-slave`: the same failover.
+            sentinel.clone_into(&mut fence.by);
+            if candidate.is_some() {
+                fence.candidate = candidate;
+            }
+            return;
+        }
+        facts.push(Fact::Fenced {
+            master: master.address.clone(),
+            candidate: candidate.clone(),
+            by: sentinel.to_owned(),
+            at_most: rules.fence_timeout,
+        });
+        self.fence = Some(Fence { by: sentinel.to_owned(), candidate, until: now.after(rules.fence_timeout) });
+        self.generation = self.generation.saturating_add(1);
+    }
+
+    fn unfence(&mut self, sentinel: &str, why: Unfence, facts: &mut Vec<Fact>) {
+        if self.spent.as_deref() == Some(sentinel) {
+            self.spent = None;
+        }
+        // Another Sentinel's abort (it lost the election) says nothing about this failover.
+        if self.fence.as_ref().is_some_and(|fence| fence.by == sentinel) {
+            self.fence = None;
+            self.generation = self.generation.saturating_add(1);
+            facts.extend(self.master.as_ref().map(|master| Fact::Unfenced { master: master.address.clone(), why }));
+        }
+    }
+
+    /// The fallback where Pub/Sub is not to be had, and the end of a fence whose abort was missed.
+    fn fence_by_poll(
+        &mut self,
+        now: Timestamp,
+        rules: &Rules,
+        sentinel: &str,
+        claim: &Claim,
+        state: &MasterState,
+        facts: &mut Vec<Fact>,
+    ) {
+        if self.master.as_ref().is_none_or(|master| master.address != claim.address) {
+            return;
+        }
+        if state.promoting {
+            self.fence(now, rules, sentinel, None, facts);
+        } else if !state.failover {
+            self.unfence(sentinel, Unfence::FailoverGone, facts);
+        }
+    }
+
+    /// What follows from the reports and the time alone.
+    fn refresh(&mut self, now: Timestamp, rules: &Rules, facts: &mut Vec<Fact>) {
+        self.reports.retain(|report| now.since(report.at) <= REPORT_KEPT);
+        let Some(master) = self.master.as_ref().map(|master| master.address.clone()) else { return };
+        if let Some(fence) = self.fence.take_if(|fence| now >= fence.until) {
+            self.spent = Some(fence.by);
+            self.generation = self.generation.saturating_add(1);
+            facts.push(Fact::FenceExpired { master: master.clone() });
+        }
+        let needed = self.majority(now, rules);
+        let ours = |report: &&Report| report.claim.as_ref().is_some_and(|claim| claim.address == master);
+        let down = self.fresh(now, rules).filter(ours).filter(|report| report.down && !report.tilt).count() >= needed;
+        if down != self.down {
+            self.down = down;
+            self.generation = self.generation.saturating_add(1);
+            let master = master.clone();
+            facts.push(if down { Fact::Down { master } } else { Fact::Up { master } });
+        }
+        let replicas = self.healthy_replicas(now, rules, &master);
+        if replicas != self.replicas {
+            self.replicas = replicas;
+            self.generation = self.generation.saturating_add(1);
+        }
+    }
+
+    /// Replicas that most of the Sentinels that agree on the master call healthy.
+    fn healthy_replicas(&self, now: Timestamp, rules: &Rules, master: &Address) -> Vec<Address> {
+        let agreeing: Vec<&Report> = self
+            .fresh(now, rules)
+            .filter(|report| report.claim.as_ref().is_some_and(|claim| claim.address == *master))
+            .collect();
+        let mut healthy: Vec<Address> = agreeing.iter().flat_map(|report| report.replicas.iter().cloned()).collect();
+        healthy.sort_unstable();
+        healthy.dedup();
+        healthy.retain(|address| {
+            let votes = agreeing.iter().filter(|report| report.replicas.contains(address)).count();
+            address != master && votes.saturating_mul(2) >= agreeing.len()
+        });
+        healthy.truncate(MAX_REPLICAS);
+        healthy
+    }
+}
