@@ -4,14 +4,11 @@ use std::fs::{self, File};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getppid};
-
-use crate::wait;
 
 /// A child with its output in a file. Killed on drop, and by the kernel when we die without dropping.
 ///
@@ -60,14 +57,6 @@ impl Process {
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-
-    /// SIGTERM; SIGKILL when that takes longer than `grace`.
-    pub fn stop(&mut self, grace: Duration) {
-        let _ = self.signal(Signal::SIGTERM);
-        if wait::until_true("the end of a process", grace, || self.exited().is_some()).is_err() {
-            self.kill();
-        }
     }
 
     /// How it ended, if it has.

@@ -1,0 +1,127 @@
+//! One failover under load, from a cluster in step to its outcome.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::cluster::Cluster;
+use crate::envoy::Envoy;
+use crate::events::Events;
+use crate::fault::Fault;
+use crate::outcome::Outcome;
+use crate::ports::PortBlock;
+use crate::render::Config;
+use crate::wait;
+use crate::workload::{Plan, Workload};
+
+/// A cluster behind Envoy, with an ear on every Sentinel.
+pub struct Trial {
+    /// What the Sentinels say.
+    pub events: Events,
+    /// The proxy.
+    pub envoy: Envoy,
+    /// What it follows.
+    pub cluster: Cluster,
+    /// For whatever else a test starts.
+    pub ports: PortBlock,
+}
+
+impl Trial {
+    /// Three Redis, three Sentinels, Envoy with the shipped configuration; waits until the master is known.
+    pub fn start() -> Result<Self> {
+        Self::start_with(Ok)
+    }
+
+    /// The same with changes to the configuration.
+    pub fn start_with(change: impl FnOnce(Config) -> Result<Config>) -> Result<Self> {
+        let mut ports = PortBlock::claim()?;
+        let cluster = Cluster::start(&mut ports, 3, 3)?;
+        let events = Events::of(&cluster.sentinel_ports())?;
+        let config = change(
+            Config::from_shipped("envoy/redis.yaml", &mut ports)?
+                .seeds(&cluster.sentinel_ports())?,
+        )?;
+        let envoy = Envoy::start(config, cluster.scratch.path())?;
+        envoy.wait_until_ready()?;
+        Ok(Self {
+            events,
+            envoy,
+            cluster,
+            ports,
+        })
+    }
+
+    /// The same with one field of the module's configuration.
+    pub fn start_with_plugin(root_id: &str, field: &str, value: &Value) -> Result<Self> {
+        Self::start_with(|config| Ok(config.plugin(root_id, field, value)))
+    }
+
+    /// A load of `clients` that write about 25 times a second each.
+    pub fn load(&self, clients: usize) -> Result<Workload> {
+        let pause = Duration::from_millis(40);
+        // Longer than any failover here: a client's own time limit would hide what the proxy does.
+        Workload::start(Plan {
+            port: self.envoy.port,
+            clients,
+            pause,
+            timeout: Duration::from_secs(30),
+        })
+    }
+
+    /// Takes the master away under the load of `clients`, and judges what they saw once all of them write again.
+    pub fn fail(&mut self, fault: Fault, clients: usize) -> Result<Outcome> {
+        let old = self.cluster.master().context("no master")?;
+        let load = self.load(clients)?;
+        wait::until_true("every client to write", wait::LONG, || {
+            load.all_write_to(old)
+        })?;
+        std::thread::sleep(Duration::from_secs(1)); // of steady load: the rate is counted over it
+        let begun = Instant::now();
+        self.strike(fault, old)?;
+        let promoted = self.events.wait_for("+promoted-slave", begun)?.at;
+        let new = self.cluster.wait_for_master_after(old)?;
+        let back = wait::until_true(
+            "every client to write to the new master",
+            wait::LONG,
+            || load.all_write_to(new),
+        );
+        std::thread::sleep(Duration::from_secs(1)); // whatever still goes wrong now is part of the outcome
+        let records = load.stop();
+        back?;
+        Outcome::of(&records, begun, promoted, new)
+    }
+
+    /// Only the fault itself.
+    pub fn strike(&mut self, fault: Fault, master: u16) -> Result<()> {
+        match fault {
+            Fault::Planned => self.cluster.fail_over(),
+            Fault::Kill => {
+                self.cluster.node(master)?.process().kill();
+                Ok(())
+            }
+            Fault::Hang => self.cluster.node(master)?.process().signal(Signal::SIGSTOP),
+        }
+    }
+
+    /// After a planned failover: waits for the end of it, so that the next one can begin. Sentinel leaves the old master
+    /// writable for up to half a minute; it is told here.
+    pub fn settle(&self) -> Result<()> {
+        let master = self.cluster.master().context("no master")?;
+        for node in self.cluster.redis.iter().filter(|node| node.port != master) {
+            if node.is_master() {
+                node.call(&["REPLICAOF", "127.0.0.1", &master.to_string()])?;
+            }
+        }
+        wait::until_true("the end of the failover", 2 * wait::LONG, || {
+            let replicas = self.cluster.redis.iter().filter(|node| node.port != master);
+            let mut sentinels = self.cluster.sentinels.iter();
+            replicas.clone().all(|node| node.follows(master))
+                && sentinels.all(|s| {
+                    s.master() == Some(master)
+                        && s.master_field("flags").as_deref() == Some("master")
+                })
+        })
+    }
+}
