@@ -57,6 +57,32 @@ impl Config {
         Ok(self)
     }
 
+    /// The Sentinels' ports as they stand.
+    pub fn seed_ports(&self) -> Vec<u16> {
+        let clusters = self
+            .json
+            .pointer("/static_resources/clusters")
+            .and_then(Value::as_array);
+        let seeds = clusters
+            .into_iter()
+            .flatten()
+            .filter(|cluster| cluster["name"] == "sentinel_seeds");
+        let endpoints = seeds.filter_map(|cluster| {
+            cluster
+                .pointer("/load_assignment/endpoints/0/lb_endpoints")?
+                .as_array()
+        });
+        let port = |endpoint: &Value| {
+            endpoint
+                .pointer("/endpoint/address/socket_address/port_value")?
+                .as_u64()
+        };
+        endpoints
+            .flatten()
+            .filter_map(|endpoint| u16::try_from(port(endpoint)?).ok())
+            .collect()
+    }
+
     /// Sets a field of the module's configuration wherever `root_id` stands.
     pub fn plugin(mut self, root_id: &str, field: &str, value: &Value) -> Self {
         each_object(&mut self.json, &mut |object| {
