@@ -50,21 +50,33 @@ impl Address {
     /// # Errors
     /// [`AddressError`] for anything that must never be routed to.
     pub fn new(host: &str, port: &str) -> Result<Self, AddressError> {
-        let port = port.parse().ok().filter(|port| *port != 0).ok_or(AddressError::Port)?;
+        let port = port
+            .parse()
+            .ok()
+            .filter(|port| *port != 0)
+            .ok_or(AddressError::Port)?;
         if let Ok(ip) = host.parse::<IpAddr>() {
             if ip.is_unspecified() {
                 return Err(AddressError::Unspecified);
             }
-            return Ok(Self { host: Host::Ip(ip.to_canonical()), port });
+            return Ok(Self {
+                host: Host::Ip(ip.to_canonical()),
+                port,
+            });
         }
         let name = host.strip_suffix('.').unwrap_or(host);
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
         // A "name" of digits and dots alone is a mistyped IP (10.0.0.256), not a name.
-        let has_letter = name.bytes().any(|byte| !byte.is_ascii_digit() && byte != b'.');
+        let has_letter = name
+            .bytes()
+            .any(|byte| !byte.is_ascii_digit() && byte != b'.');
         if name.is_empty() || name.len() > MAX_HOST_LEN || !has_letter || !name.bytes().all(plain) {
             return Err(AddressError::Host);
         }
-        Ok(Self { host: Host::Name(name.to_ascii_lowercase()), port })
+        Ok(Self {
+            host: Host::Name(name.to_ascii_lowercase()),
+            port,
+        })
     }
 
     /// Checks `host:port`, with IPv6 in brackets: how Envoy prints an address and how a configuration names one.
@@ -136,7 +148,11 @@ mod tests {
             ("127.0.0.1", "7001", "127.0.0.1:7001"),
             ("fd00::1", "6379", "[fd00::1]:6379"),
             ("::ffff:10.0.0.1", "6379", "10.0.0.1:6379"),
-            ("Redis-0.redis.ns.svc.cluster.local.", "6379", "redis-0.redis.ns.svc.cluster.local:6379"),
+            (
+                "Redis-0.redis.ns.svc.cluster.local.",
+                "6379",
+                "redis-0.redis.ns.svc.cluster.local:6379",
+            ),
         ] {
             let address = Address::new(host, port).unwrap();
             assert_eq!(address.to_string(), shown);

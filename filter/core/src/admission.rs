@@ -42,8 +42,10 @@ pub enum Action {
 /// Why a client is told `-MASTERDOWN`: the prefix on which clients retry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// No Sentinel has named a master within the bound.
+    /// No Sentinel has answered within the bound.
     Unknown,
+    /// Sentinels answer, but none has named a usable master.
+    UnknownToAll,
     /// The master is flagged down, or says that it is a replica.
     Held(Address, Hold),
     /// A promotion was not confirmed within the bound.
@@ -70,10 +72,22 @@ pub enum Verdict {
 /// A connection, with what only its state knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Stream {
-    Held { since: Timestamp },
-    Dialled { to: Address, since: Timestamp, paused: bool },
-    Live { to: Address, paused: bool },
-    Refused { told: bool, why: Refusal },
+    Held {
+        since: Timestamp,
+    },
+    Dialled {
+        to: Address,
+        since: Timestamp,
+        paused: bool,
+    },
+    Live {
+        to: Address,
+        paused: bool,
+    },
+    Refused {
+        told: bool,
+        why: Refusal,
+    },
 }
 
 /// See the [module's text](self).
@@ -91,7 +105,13 @@ impl Admission {
     /// No connections, no master known.
     #[must_use]
     pub fn new(config: RouterConfig) -> Self {
-        Self { config, route: Route::default(), streams: BTreeMap::new(), held: 0, load: BTreeMap::new() }
+        Self {
+            config,
+            route: Route::default(),
+            streams: BTreeMap::new(),
+            held: 0,
+            load: BTreeMap::new(),
+        }
     }
 
     /// How it was configured.
@@ -121,7 +141,9 @@ impl Admission {
     /// A client has connected to `listener`, this proxy's own address.
     pub fn connect(&mut self, now: Timestamp, id: StreamId, listener: Option<&Address>) -> Verdict {
         let verdict = match self.target(now) {
-            Ok(address) if self.leads_back(&address, listener) => Verdict::Refuse(Refusal::Loop(address)),
+            Ok(address) if self.leads_back(&address, listener) => {
+                Verdict::Refuse(Refusal::Loop(address))
+            }
             Ok(address) => Verdict::Dial(address),
             Err(_) if self.held >= self.config.max_held_connections => {
                 Verdict::Refuse(Refusal::TooManyHeld(self.config.max_held_connections))
@@ -129,17 +151,26 @@ impl Admission {
             Err(_) => Verdict::Hold,
         };
         let stream = match &verdict {
-            Verdict::Dial(to) => Stream::Dialled { to: to.clone(), since: now, paused: false },
+            Verdict::Dial(to) => Stream::Dialled {
+                to: to.clone(),
+                since: now,
+                paused: false,
+            },
             Verdict::Hold => Stream::Held { since: now },
-            Verdict::Refuse(why) => Stream::Refused { told: false, why: why.clone() },
+            Verdict::Refuse(why) => Stream::Refused {
+                told: false,
+                why: why.clone(),
+            },
         };
         self.put(id, stream);
         verdict
     }
 
     /// The client has sent bytes. True: keep them back.
-    pub fn client_data(&mut self, now: Timestamp, id: StreamId) -> bool {
-        let fenced = self.config.role == ListenerRole::Master && self.is_fenced(now);
+    ///
+    /// Asks for no time, as it runs for every chunk of every client: a fence stands until [`Admission::expire`] lifts it.
+    pub fn client_data(&mut self, id: StreamId) -> bool {
+        let fenced = self.config.role == ListenerRole::Master && self.route.fenced_until.is_some();
         match self.streams.get_mut(&id) {
             Some(Stream::Held { .. }) => true,
             Some(Stream::Dialled { paused, .. } | Stream::Live { paused, .. }) => {
@@ -155,13 +186,20 @@ impl Admission {
         match self.streams.get_mut(&id)? {
             Stream::Refused { told, why } => {
                 // The refusing listener's own text comes once, in one piece.
-                let text = if *told { String::new() } else { format!("-MASTERDOWN {}\r\n", Explained(&self.config, why)) };
+                let text = if *told {
+                    String::new()
+                } else {
+                    format!("-MASTERDOWN {}\r\n", Explained(&self.config, why))
+                };
                 *told = true;
                 Some(text)
             }
             stream => {
                 if let Stream::Dialled { to, paused, .. } = stream {
-                    *stream = Stream::Live { to: to.clone(), paused: *paused };
+                    *stream = Stream::Live {
+                        to: to.clone(),
+                        paused: *paused,
+                    };
                 }
                 None
             }
@@ -203,7 +241,10 @@ impl Admission {
                     actions.push(self.refuse(id, why));
                 }
                 Some(Stream::Dialled { to, since, .. }) if now.since(*since) >= bound => {
-                    actions.push(Action::RefuseUnlessConnected(id, Refusal::Unreachable(to.clone())));
+                    actions.push(Action::RefuseUnlessConnected(
+                        id,
+                        Refusal::Unreachable(to.clone()),
+                    ));
                 }
                 _ if fence_over => actions.extend(self.settle(now, id)),
                 _ => {}
@@ -217,21 +258,37 @@ impl Admission {
         if let Some(stream) = self.streams.get_mut(&id)
             && let Stream::Dialled { to, paused, .. } = stream
         {
-            *stream = Stream::Live { to: to.clone(), paused: *paused };
+            *stream = Stream::Live {
+                to: to.clone(),
+                paused: *paused,
+            };
         }
     }
 
     /// The answer to [`Action::Move`]: it still dials, and does so to `to` from now on.
     pub fn was_moved(&mut self, now: Timestamp, id: StreamId, to: Address) {
         if let Some(Stream::Dialled { paused, .. }) = self.take(id) {
-            self.put(id, Stream::Dialled { to, since: now, paused });
+            self.put(
+                id,
+                Stream::Dialled {
+                    to,
+                    since: now,
+                    paused,
+                },
+            );
         }
     }
 
     /// The answer to [`Action::RefuseUnlessConnected`]: it was not connected and is being refused.
     pub fn refuse(&mut self, id: StreamId, why: Refusal) -> Action {
         self.take(id);
-        self.put(id, Stream::Refused { told: false, why: why.clone() });
+        self.put(
+            id,
+            Stream::Refused {
+                told: false,
+                why: why.clone(),
+            },
+        );
         Action::Refuse(id, why)
     }
 
@@ -243,10 +300,19 @@ impl Admission {
             Stream::Held { .. } => {
                 let to = target.ok()?;
                 self.take(id);
-                self.put(id, Stream::Dialled { to: to.clone(), since: now, paused: false });
+                self.put(
+                    id,
+                    Stream::Dialled {
+                        to: to.clone(),
+                        since: now,
+                        paused: false,
+                    },
+                );
                 Some(Action::Dial(id, to))
             }
-            Stream::Dialled { to, .. } | Stream::Live { to, .. } if !self.route.serves(self.config.role, to) => {
+            Stream::Dialled { to, .. } | Stream::Live { to, .. }
+                if !self.route.serves(self.config.role, to) =>
+            {
                 Some(Action::Move(id, target.ok()))
             }
             Stream::Dialled { paused, .. } | Stream::Live { paused, .. } if *paused && !fenced => {
@@ -260,11 +326,20 @@ impl Admission {
     /// Where a new connection goes, or why it does not.
     fn target(&self, now: Timestamp) -> Result<Address, Refusal> {
         if self.config.role == ListenerRole::Replica
-            && let Some(replica) = self.route.replicas.iter().min_by_key(|replica| self.load.get(replica).copied().unwrap_or(0))
+            && let Some(replica) = self
+                .route
+                .replicas
+                .iter()
+                .min_by_key(|replica| self.load.get(replica).copied().unwrap_or(0))
         {
             return Ok(replica.clone());
         }
-        let master = self.route.master.clone().ok_or(Refusal::Unknown)?;
+        let nobody = if self.route.unknown_to_all {
+            Refusal::UnknownToAll
+        } else {
+            Refusal::Unknown
+        };
+        let master = self.route.master.clone().ok_or(nobody)?;
         if self.is_fenced(now) {
             return Err(Refusal::Fenced(master));
         }
@@ -318,7 +393,9 @@ impl Route {
     pub fn serves(&self, role: ListenerRole, address: &Address) -> bool {
         match role {
             ListenerRole::Master => self.master.as_ref() == Some(address),
-            ListenerRole::Replica if self.replicas.is_empty() => self.master.as_ref() == Some(address),
+            ListenerRole::Replica if self.replicas.is_empty() => {
+                self.master.as_ref() == Some(address)
+            }
             ListenerRole::Replica => self.replicas.contains(address),
         }
     }
@@ -331,21 +408,48 @@ impl fmt::Display for Explained<'_> {
         let Self(config, why) = self;
         let (name, waited) = (&config.master_name, config.hold_timeout.0);
         match why {
-            Refusal::Unknown => write!(f, "no Sentinel has named a master for '{name}' within {waited:?}"),
+            Refusal::Unknown => write!(
+                f,
+                "no Sentinel was reached within {waited:?} to name the master of '{name}'"
+            ),
+            Refusal::UnknownToAll => {
+                write!(
+                    f,
+                    "the Sentinels answer, but none has named a usable master of '{name}' within {waited:?}"
+                )
+            }
             Refusal::Held(master, Hold::Down) => {
-                write!(f, "the Sentinels see the master of '{name}', {master}, down, and named no other within {waited:?}")
+                write!(
+                    f,
+                    "the Sentinels see the master of '{name}', {master}, down, and named no other within {waited:?}"
+                )
             }
             Refusal::Held(master, Hold::NotMaster) => {
-                write!(f, "{master}, named as the master of '{name}', has said for {waited:?} that it is a replica")
+                write!(
+                    f,
+                    "{master}, named as the master of '{name}', has said for {waited:?} that it is a replica"
+                )
             }
             Refusal::Fenced(master) => {
-                write!(f, "the promotion that replaces {master}, the master of '{name}', took longer than {waited:?}")
+                write!(
+                    f,
+                    "the promotion that replaces {master}, the master of '{name}', took longer than {waited:?}"
+                )
             }
             Refusal::Unreachable(address) => {
-                write!(f, "{address}, the node of '{name}' to use, has not accepted a connection within {waited:?}")
+                write!(
+                    f,
+                    "{address}, the node of '{name}' to use, has not accepted a connection within {waited:?}"
+                )
             }
-            Refusal::Loop(address) => write!(f, "the Sentinels name {address} for '{name}', which is this proxy itself"),
-            Refusal::TooManyHeld(limit) => write!(f, "{limit} connections wait for the master of '{name}' already"),
+            Refusal::Loop(address) => write!(
+                f,
+                "the Sentinels name {address} for '{name}', which is this proxy itself"
+            ),
+            Refusal::TooManyHeld(limit) => write!(
+                f,
+                "{limit} connections wait for the master of '{name}' already"
+            ),
         }
     }
 }
@@ -353,7 +457,8 @@ impl fmt::Display for Explained<'_> {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Unknown => "unknown",
+            Self::Unknown => "no_sentinel",
+            Self::UnknownToAll => "unknown_name",
             Self::Held(_, Hold::Down) => "down",
             Self::Held(_, Hold::NotMaster) => "not_master",
             Self::Fenced(_) => "fenced",

@@ -34,7 +34,8 @@ pub fn parse<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, ConfigError
         problem: {
             // serde_json appends " at line 1 column 42", which means nothing for a YAML file.
             let text = error.into_inner().to_string();
-            text.rsplit_once(" at line ").map_or_else(|| text.clone(), |(text, _)| text.to_owned())
+            text.rsplit_once(" at line ")
+                .map_or_else(|| text.clone(), |(text, _)| text.to_owned())
         },
     })
 }
@@ -135,12 +136,26 @@ const MAX_SPAN: Duration = Duration::from_secs(3600);
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let problem = || de::Error::custom(format!("`{text}` is not a duration of at most one hour such as `10s` or `0.25s`"));
+        let problem = || {
+            de::Error::custom(format!(
+                "`{text}` is not a duration of at most one hour such as `10s` or `0.25s`"
+            ))
+        };
         let seconds = text.strip_suffix('s').ok_or_else(problem)?;
-        let plain = seconds.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        let seconds = seconds.parse::<f64>().ok().filter(|_| plain).ok_or_else(problem)?;
+        let plain = seconds
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let seconds = seconds
+            .parse::<f64>()
+            .ok()
+            .filter(|_| plain)
+            .ok_or_else(problem)?;
         let span = Duration::try_from_secs_f64(seconds).map_err(|_| problem())?;
-        if span > MAX_SPAN { Err(problem()) } else { Ok(Self(span)) }
+        if span > MAX_SPAN {
+            Err(problem())
+        } else {
+            Ok(Self(span))
+        }
     }
 }
 
@@ -154,7 +169,10 @@ impl<'de> Deserialize<'de> for Period {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Span(span) = Span::deserialize(deserializer)?;
         if span < MIN_PERIOD {
-            return Err(de::Error::custom(format!("{}s is too short, 0.05s is the least", span.as_secs_f64())));
+            return Err(de::Error::custom(format!(
+                "{}s is too short, 0.05s is the least",
+                span.as_secs_f64()
+            )));
         }
         Ok(Self(span))
     }
@@ -184,7 +202,9 @@ impl<'de> Deserialize<'de> for MasterName {
         // sentinel.c, sentinelConfigMasterNameIsValid's rule since 7.2: the name becomes part of a config line.
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
         if name.is_empty() || name.len() > 128 || !name.bytes().all(plain) {
-            return Err(de::Error::custom(format!("`{name}` is not a master's name: 1 to 128 of A-Z a-z 0-9 . - _")));
+            return Err(de::Error::custom(format!(
+                "`{name}` is not a master's name: 1 to 128 of A-Z a-z 0-9 . - _"
+            )));
         }
         Ok(Self(name))
     }
@@ -206,7 +226,10 @@ impl<'de> Deserialize<'de> for MasterNames {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let names = Vec::<MasterName>::deserialize(deserializer)?;
         if names.is_empty() || names.len() > MAX_MASTERS {
-            return Err(de::Error::custom(format!("{} names given, 1 to {MAX_MASTERS} allowed", names.len())));
+            return Err(de::Error::custom(format!(
+                "{} names given, 1 to {MAX_MASTERS} allowed",
+                names.len()
+            )));
         }
         for (index, name) in names.iter().enumerate() {
             if names.iter().take(index).any(|earlier| earlier == name) {
@@ -250,28 +273,63 @@ mod tests {
         let config: RouterConfig = parse(br#"{"master_name":"mymaster"}"#).unwrap();
         assert_eq!(config.hold_timeout, ten_seconds());
         assert_eq!(config.role, ListenerRole::Master);
-        let config: WatchConfig = parse(br#"{"masters":["a","b"],"poll_interval":"0.25s"}"#).unwrap();
+        let config: WatchConfig =
+            parse(br#"{"masters":["a","b"],"poll_interval":"0.25s"}"#).unwrap();
         assert_eq!(config.poll_interval.0, Duration::from_millis(250));
     }
 
     #[test]
     fn a_wrong_field_is_named() {
-        let refused = |json: &str| parse::<WatchConfig>(json.as_bytes()).unwrap_err().to_string();
+        let refused = |json: &str| {
+            parse::<WatchConfig>(json.as_bytes())
+                .unwrap_err()
+                .to_string()
+        };
         for (json, message) in [
             ("{}", "configuration field `.`: missing field `masters`"),
-            (r#"{"masters":[]}"#, "configuration field `masters`: 0 names given, 1 to 32 allowed"),
-            (r#"{"masters":["a","a"]}"#, "configuration field `masters`: `a` is given twice"),
-            (r#"{"masters":["a b"]}"#, "configuration field `masters[0]`: `a b` is not a master's name"),
-            (r#"{"masters":["a"],"poll_interval":"1m"}"#, "configuration field `poll_interval`: `1m` is not a duration"),
-            (r#"{"masters":["a"],"poll_interval":"0.01s"}"#, "configuration field `poll_interval`: 0.01s is too short"),
-            (r#"{"masters":["a"],"poll_interval":1}"#, "configuration field `poll_interval`: invalid type"),
-            (r#"{"masters":["a"],"poll":"1s"}"#, "configuration field `poll`: unknown field `poll`, expected one of"),
-            (r#"{"masters":["a"],"poll_interval":"NaNs"}"#, "configuration field `poll_interval`: `NaNs` is not a duration"),
+            (
+                r#"{"masters":[]}"#,
+                "configuration field `masters`: 0 names given, 1 to 32 allowed",
+            ),
+            (
+                r#"{"masters":["a","a"]}"#,
+                "configuration field `masters`: `a` is given twice",
+            ),
+            (
+                r#"{"masters":["a b"]}"#,
+                "configuration field `masters[0]`: `a b` is not a master's name",
+            ),
+            (
+                r#"{"masters":["a"],"poll_interval":"1m"}"#,
+                "configuration field `poll_interval`: `1m` is not a duration",
+            ),
+            (
+                r#"{"masters":["a"],"poll_interval":"0.01s"}"#,
+                "configuration field `poll_interval`: 0.01s is too short",
+            ),
+            (
+                r#"{"masters":["a"],"poll_interval":1}"#,
+                "configuration field `poll_interval`: invalid type",
+            ),
+            (
+                r#"{"masters":["a"],"poll":"1s"}"#,
+                "configuration field `poll`: unknown field `poll`, expected one of",
+            ),
+            (
+                r#"{"masters":["a"],"poll_interval":"NaNs"}"#,
+                "configuration field `poll_interval`: `NaNs` is not a duration",
+            ),
         ] {
             let given = refused(json);
             assert!(given.starts_with(message), "{json}: {given}");
         }
-        let given = parse::<RouterConfig>(br#"{"master_name":"m","own_addresses":["10.0.0.1:1","x"]}"#).unwrap_err().to_string();
-        assert!(given.starts_with("configuration field `own_addresses[1]`: "), "{given}");
+        let given =
+            parse::<RouterConfig>(br#"{"master_name":"m","own_addresses":["10.0.0.1:1","x"]}"#)
+                .unwrap_err()
+                .to_string();
+        assert!(
+            given.starts_with("configuration field `own_addresses[1]`: "),
+            "{given}"
+        );
     }
 }

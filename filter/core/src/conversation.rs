@@ -211,7 +211,11 @@ impl Conversation {
                 self.ask(&mut out, &["SENTINEL", "MYID"], Expected::MyId);
             }
             Stage::Joining => {
-                self.ask(&mut out, &["CLIENT", "SETNAME", "envoy-redis-sentinel"], Expected::SetName);
+                self.ask(
+                    &mut out,
+                    &["CLIENT", "SETNAME", "envoy-redis-sentinel"],
+                    Expected::SetName,
+                );
                 if self.resp3 {
                     let mut words = vec!["SUBSCRIBE"];
                     words.extend(event::CHANNELS);
@@ -222,18 +226,34 @@ impl Conversation {
         }
         if self.polls.is_multiple_of(PEERS_EVERY) && self.stage != Stage::Greeting {
             for name in self.settings.masters.clone() {
-                self.ask(&mut out, &["SENTINEL", "SENTINELS", name.as_str()], Expected::Peers);
+                self.ask(
+                    &mut out,
+                    &["SENTINEL", "SENTINELS", name.as_str()],
+                    Expected::Peers,
+                );
             }
         }
         if self.stage != Stage::Greeting {
             self.polls = self.polls.wrapping_add(1);
         }
         for (index, name) in self.settings.masters.clone().iter().enumerate() {
-            self.ask(&mut out, &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", name.as_str()], Expected::Address(index));
-            self.ask(&mut out, &["SENTINEL", "MASTER", name.as_str()], Expected::State(index));
+            self.ask(
+                &mut out,
+                &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", name.as_str()],
+                Expected::Address(index),
+            );
+            self.ask(
+                &mut out,
+                &["SENTINEL", "MASTER", name.as_str()],
+                Expected::State(index),
+            );
             if self.settings.replicas {
                 // `slaves`, not `replicas`: Sentinels before 5.0 know only this word, and none has dropped it.
-                self.ask(&mut out, &["SENTINEL", "SLAVES", name.as_str()], Expected::Replicas(index));
+                self.ask(
+                    &mut out,
+                    &["SENTINEL", "SLAVES", name.as_str()],
+                    Expected::Replicas(index),
+                );
             }
         }
         Some(out)
@@ -250,7 +270,9 @@ impl Conversation {
     /// [`ConversationError::Silent`].
     pub fn check(&self, now: Timestamp) -> Result<(), ConversationError> {
         match self.asked {
-            Some(asked) if now.since(asked) >= self.settings.reply_timeout => Err(ConversationError::Silent),
+            Some(asked) if now.since(asked) >= self.settings.reply_timeout => {
+                Err(ConversationError::Silent)
+            }
             _ => Ok(()),
         }
     }
@@ -259,10 +281,18 @@ impl Conversation {
     ///
     /// # Errors
     /// [`ConversationError`]: close the connection.
-    pub fn receive(&mut self, now: Timestamp, bytes: &[u8]) -> Result<Vec<Output>, ConversationError> {
+    pub fn receive(
+        &mut self,
+        now: Timestamp,
+        bytes: &[u8],
+    ) -> Result<Vec<Output>, ConversationError> {
         self.reader.push(bytes);
         let mut outputs = Vec::new();
-        while let Some(frame) = self.reader.next_frame().map_err(ConversationError::Protocol)? {
+        while let Some(frame) = self
+            .reader
+            .next_frame()
+            .map_err(ConversationError::Protocol)?
+        {
             if let Frame::Push { data, .. } = &frame {
                 self.push(data, &mut outputs);
             } else {
@@ -281,7 +311,9 @@ impl Conversation {
         (self.stage, self.next_poll) = match self.stage {
             // Join at the next heartbeat, do not wait for a poll to be due.
             Stage::Greeting => (Stage::Joining, now),
-            Stage::Joining | Stage::Polling => (Stage::Polling, now.after(self.settings.poll_interval)),
+            Stage::Joining | Stage::Polling => {
+                (Stage::Polling, now.after(self.settings.poll_interval))
+            }
         };
         outputs.push(Output::Answered);
     }
@@ -299,7 +331,12 @@ impl Conversation {
             }
             ["message", channel, payload] => {
                 if let Some(event) = event::parse(channel, payload) {
-                    let ours = |event: &Event| self.settings.masters.iter().any(|name| name.as_str() == event.master_name);
+                    let ours = |event: &Event| {
+                        self.settings
+                            .masters
+                            .iter()
+                            .any(|name| name.as_str() == event.master_name)
+                    };
                     // TILT has no name: it concerns all of them.
                     if event.master_name.is_empty() || ours(&event) {
                         outputs.push(Output::Event(event));
@@ -311,7 +348,10 @@ impl Conversation {
     }
 
     fn reply(&mut self, frame: &Frame, outputs: &mut Vec<Output>) -> Result<(), ConversationError> {
-        let expected = self.expected.pop_front().ok_or(ConversationError::Unasked)?;
+        let expected = self
+            .expected
+            .pop_front()
+            .ok_or(ConversationError::Unasked)?;
         let error = reply::error(frame);
         if let Some(message) = &error
             && message.starts_with("NOAUTH")
@@ -321,7 +361,9 @@ impl Conversation {
         match expected {
             Expected::Auth => {
                 // "ERR ... called without any password configured": the Sentinel needs none.
-                if let Some(message) = error.filter(|message| !message.contains("without any password configured")) {
+                if let Some(message) =
+                    error.filter(|message| !message.contains("without any password configured"))
+                {
                     return Err(ConversationError::Credentials(reply::clip(&message)));
                 }
             }
@@ -334,14 +376,18 @@ impl Conversation {
             Expected::MyId => {
                 if let Some(run_id) = reply::text(frame).filter(|run_id| !run_id.is_empty()) {
                     outputs.push(Output::Identity(reply::clip(run_id)));
-                } else if let Some(message) = error.filter(|message| message.starts_with("ERR unknown command")) {
+                } else if let Some(message) =
+                    error.filter(|message| message.starts_with("ERR unknown command"))
+                {
                     // A Redis server, or no Redis at all: Sentinels before 6.2 refuse the subcommand, not the command.
                     return Err(ConversationError::NotASentinel(reply::clip(&message)));
                 }
             }
             Expected::SetName => {}
             Expected::Subscribe { .. } => {
-                outputs.push(Output::PollOnly(reply::clip(&error.unwrap_or_else(|| "SUBSCRIBE was not acknowledged".to_owned()))));
+                outputs.push(Output::PollOnly(reply::clip(
+                    &error.unwrap_or_else(|| "SUBSCRIBE was not acknowledged".to_owned()),
+                )));
             }
             Expected::Peers => outputs.push(Output::Peers(reply::peers(frame))),
             Expected::Address(index) => {
@@ -360,9 +406,22 @@ impl Conversation {
         Ok(())
     }
 
-    fn answer(&mut self, index: usize, replicas: Option<Vec<reply::Replica>>, outputs: &mut Vec<Output>) {
-        if let (Some(name), Some(address)) = (self.settings.masters.get(index), self.address.take()) {
-            outputs.push(Output::Answer(name.clone(), Answer { address, state: self.state.take(), replicas }));
+    fn answer(
+        &mut self,
+        index: usize,
+        replicas: Option<Vec<reply::Replica>>,
+        outputs: &mut Vec<Output>,
+    ) {
+        if let (Some(name), Some(address)) = (self.settings.masters.get(index), self.address.take())
+        {
+            outputs.push(Output::Answer(
+                name.clone(),
+                Answer {
+                    address,
+                    state: self.state.take(),
+                    replicas,
+                },
+            ));
         }
     }
 }
@@ -407,10 +466,15 @@ mod tests {
         assert!(asked.contains("SUBSCRIBE") && asked.contains("SENTINELS"));
         let mut wire = "+OK\r\n".to_owned();
         for channel in event::CHANNELS {
-            wire.push_str(&format!(">3\r\n$9\r\nsubscribe\r\n${}\r\n{channel}\r\n:1\r\n", channel.len()));
+            wire.push_str(&format!(
+                ">3\r\n$9\r\nsubscribe\r\n${}\r\n{channel}\r\n:1\r\n",
+                channel.len()
+            ));
         }
         wire.push_str(&format!("*0\r\n{POLLED}"));
-        let outputs = conversation.receive(Timestamp(22), wire.as_bytes()).unwrap();
+        let outputs = conversation
+            .receive(Timestamp(22), wire.as_bytes())
+            .unwrap();
         assert_eq!(outputs.last(), Some(&Output::Answered));
 
         conversation.heartbeat(Timestamp(42));
@@ -421,7 +485,10 @@ mod tests {
         conversation.hurry();
         assert!(conversation.speak(Timestamp(51)).is_some());
         assert_eq!(conversation.check(Timestamp(1050)), Ok(()));
-        assert_eq!(conversation.check(Timestamp(1051)), Err(ConversationError::Silent));
+        assert_eq!(
+            conversation.check(Timestamp(1051)),
+            Err(ConversationError::Silent)
+        );
     }
 
     #[test]
@@ -431,7 +498,9 @@ mod tests {
         conversation.heartbeat(Timestamp(21));
         conversation.speak(Timestamp(21)).unwrap();
         let wire = format!("+OK\r\n-NOPERM this user has no permissions\r\n*0\r\n{POLLED}");
-        let outputs = conversation.receive(Timestamp(22), wire.as_bytes()).unwrap();
+        let outputs = conversation
+            .receive(Timestamp(22), wire.as_bytes())
+            .unwrap();
         assert!(matches!(&outputs[0], Output::PollOnly(message) if message.starts_with("NOPERM")));
         assert_eq!(outputs.last(), Some(&Output::Answered));
     }
@@ -439,16 +508,31 @@ mod tests {
     #[test]
     fn what_ends_a_conversation() {
         let mut conversation = Conversation::new(settings());
-        assert_eq!(conversation.receive(Timestamp(0), b"+OK\r\n"), Err(ConversationError::Unasked));
+        assert_eq!(
+            conversation.receive(Timestamp(0), b"+OK\r\n"),
+            Err(ConversationError::Unasked)
+        );
         for (wire, error) in [
-            (&b"-NOAUTH Authentication required.\r\n"[..], "it refuses the credentials"),
-            (b"HTTP/1.1 400 Bad Request\r\n", "it does not speak as a Sentinel"),
-            (b"-ERR x\r\n-ERR unknown command 'SENTINEL'\r\n", "it is not a Sentinel"),
+            (
+                &b"-NOAUTH Authentication required.\r\n"[..],
+                "it refuses the credentials",
+            ),
+            (
+                b"HTTP/1.1 400 Bad Request\r\n",
+                "it does not speak as a Sentinel",
+            ),
+            (
+                b"-ERR x\r\n-ERR unknown command 'SENTINEL'\r\n",
+                "it is not a Sentinel",
+            ),
         ] {
             let mut conversation = Conversation::new(settings());
             conversation.heartbeat(Timestamp(0));
             conversation.speak(Timestamp(0)).unwrap();
-            let given = conversation.receive(Timestamp(1), wire).unwrap_err().to_string();
+            let given = conversation
+                .receive(Timestamp(1), wire)
+                .unwrap_err()
+                .to_string();
             assert!(given.starts_with(error), "{given}");
         }
     }

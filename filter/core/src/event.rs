@@ -63,16 +63,28 @@ pub fn parse(channel: &str, payload: &str) -> Option<Event> {
     let words: Vec<&str> = payload.split(' ').take(16).collect();
     match channel {
         "+switch-master" => {
-            let [name, old_host, old_port, new_host, new_port] = words[..] else { return None };
+            let [name, old_host, old_port, new_host, new_port] = words[..] else {
+                return None;
+            };
             let new = Address::new(new_host, new_port).ok()?;
             about_master(name, old_host, old_port, EventKind::Switched(new))
         }
         "+promoted-slave" => about_replica(&words, EventKind::Promoted),
-        "+selected-slave" | "+failover-state-send-slaveof-noone" => about_replica(&words, EventKind::Promoting),
+        "+selected-slave" | "+failover-state-send-slaveof-noone" => {
+            about_replica(&words, EventKind::Promoting)
+        }
         "+sdown" | "+odown" => master_event(&words, EventKind::Down),
         "-sdown" | "-odown" => master_event(&words, EventKind::Up),
-        "+tilt" => Some(Event { master_name: String::new(), master: None, kind: EventKind::Tilt(true) }),
-        "-tilt" => Some(Event { master_name: String::new(), master: None, kind: EventKind::Tilt(false) }),
+        "+tilt" => Some(Event {
+            master_name: String::new(),
+            master: None,
+            kind: EventKind::Tilt(true),
+        }),
+        "-tilt" => Some(Event {
+            master_name: String::new(),
+            master: None,
+            kind: EventKind::Tilt(false),
+        }),
         _ if channel.starts_with("-failover-abort-") => master_event(&words, EventKind::Aborted),
         _ => None,
     }
@@ -87,15 +99,32 @@ fn master_event(words: &[&str], kind: EventKind) -> Option<Event> {
 
 fn about_replica(words: &[&str], kind: impl FnOnce(Address) -> EventKind) -> Option<Event> {
     match words {
-        ["slave", _, host, port, "@", name, master_host, master_port, ..] => {
-            about_master(name, master_host, master_port, kind(Address::new(host, port).ok()?))
-        }
+        [
+            "slave",
+            _,
+            host,
+            port,
+            "@",
+            name,
+            master_host,
+            master_port,
+            ..,
+        ] => about_master(
+            name,
+            master_host,
+            master_port,
+            kind(Address::new(host, port).ok()?),
+        ),
         _ => None,
     }
 }
 
 fn about_master(name: &str, host: &str, port: &str, kind: EventKind) -> Option<Event> {
-    Some(Event { master_name: name.to_owned(), master: Some(Address::new(host, port).ok()?), kind })
+    Some(Event {
+        master_name: name.to_owned(),
+        master: Some(Address::new(host, port).ok()?),
+        kind,
+    })
 }
 
 #[cfg(test)]
@@ -111,24 +140,62 @@ mod tests {
         let replica = "slave 127.0.0.1:7002 127.0.0.1 7002 @ mymaster 127.0.0.1 7001";
         let master = Some(address("127.0.0.1:7001"));
         for (channel, payload, kind) in [
-            ("+selected-slave", replica, EventKind::Promoting(address("127.0.0.1:7002"))),
-            ("+failover-state-send-slaveof-noone", replica, EventKind::Promoting(address("127.0.0.1:7002"))),
-            ("+promoted-slave", replica, EventKind::Promoted(address("127.0.0.1:7002"))),
-            ("+switch-master", "mymaster 127.0.0.1 7001 127.0.0.1 7002", EventKind::Switched(address("127.0.0.1:7002"))),
-            ("+odown", "master mymaster 127.0.0.1 7001 #quorum 2/2", EventKind::Down),
-            ("-failover-abort-no-good-slave", "master mymaster 127.0.0.1 7001", EventKind::Aborted),
+            (
+                "+selected-slave",
+                replica,
+                EventKind::Promoting(address("127.0.0.1:7002")),
+            ),
+            (
+                "+failover-state-send-slaveof-noone",
+                replica,
+                EventKind::Promoting(address("127.0.0.1:7002")),
+            ),
+            (
+                "+promoted-slave",
+                replica,
+                EventKind::Promoted(address("127.0.0.1:7002")),
+            ),
+            (
+                "+switch-master",
+                "mymaster 127.0.0.1 7001 127.0.0.1 7002",
+                EventKind::Switched(address("127.0.0.1:7002")),
+            ),
+            (
+                "+odown",
+                "master mymaster 127.0.0.1 7001 #quorum 2/2",
+                EventKind::Down,
+            ),
+            (
+                "-failover-abort-no-good-slave",
+                "master mymaster 127.0.0.1 7001",
+                EventKind::Aborted,
+            ),
         ] {
             let event = parse(channel, payload).unwrap();
-            assert_eq!(event, Event { master_name: "mymaster".into(), master: master.clone(), kind }, "{channel}");
+            assert_eq!(
+                event,
+                Event {
+                    master_name: "mymaster".into(),
+                    master: master.clone(),
+                    kind
+                },
+                "{channel}"
+            );
         }
-        assert_eq!(parse("+tilt", "#tilt mode entered").unwrap().kind, EventKind::Tilt(true));
+        assert_eq!(
+            parse("+tilt", "#tilt mode entered").unwrap().kind,
+            EventKind::Tilt(true)
+        );
     }
 
     #[test]
     fn what_does_not_concern_a_master() {
         for (channel, payload) in [
             ("+sdown", replica_down()),
-            ("+sdown", "sentinel 5d 127.0.0.1 26380 @ mymaster 127.0.0.1 7001"),
+            (
+                "+sdown",
+                "sentinel 5d 127.0.0.1 26380 @ mymaster 127.0.0.1 7001",
+            ),
             ("+switch-master", "mymaster 127.0.0.1 7001 0.0.0.0 7002"),
             ("+switch-master", "mymaster"),
             ("+promoted-slave", ""),

@@ -159,6 +159,13 @@ pub enum Fact {
         /// The node.
         master: Address,
     },
+    /// The node does not let the role probe ask: it steps aside.
+    Unprobed {
+        /// The node.
+        address: Address,
+        /// Its words.
+        message: String,
+    },
 }
 
 impl Fact {
@@ -166,7 +173,10 @@ impl Fact {
     #[must_use]
     pub fn severity(&self) -> Severity {
         match self {
-            Self::Master { cause: Cause::EpochReset, .. }
+            Self::Master {
+                cause: Cause::EpochReset,
+                ..
+            }
             | Self::FenceExpired { .. }
             | Self::Disputed { .. }
             | Self::UnknownName { .. }
@@ -183,7 +193,9 @@ impl Fact {
     #[must_use]
     pub fn counter(&self) -> Option<&'static str> {
         Some(match self {
-            Self::Master { previous: Some(_), .. } => "switches_total",
+            Self::Master {
+                previous: Some(_), ..
+            } => "switches_total",
             Self::Fenced { .. } => "fences_total",
             Self::Unfenced { .. } => "unfences_total",
             Self::FenceExpired { .. } => "fences_expired_total",
@@ -194,6 +206,7 @@ impl Fact {
             Self::Refused { .. } => "refused_answers_total",
             Self::Down { .. } => "master_down_total",
             Self::NotMaster { .. } => "role_mismatches_total",
+            Self::Unprobed { .. } => "role_probes_refused_total",
             _ => return None,
         })
     }
@@ -202,43 +215,87 @@ impl Fact {
 impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Master { address, previous, config_epoch, cause, by } => {
+            Self::Master {
+                address,
+                previous,
+                config_epoch,
+                cause,
+                by,
+            } => {
                 write!(f, "master is {address}")?;
                 if let Some(previous) = previous {
                     write!(f, ", was {previous}")?;
                 }
                 write!(f, " (config-epoch {config_epoch}, {cause}, said by {by})")
             }
-            Self::Fenced { master, candidate, by, at_most } => {
+            Self::Fenced {
+                master,
+                candidate,
+                by,
+                at_most,
+            } => {
                 write!(f, "fenced: clients of {master} wait at most {at_most:?}")?;
                 if let Some(candidate) = candidate {
                     write!(f, ", {candidate} is being promoted")?;
                 }
                 write!(f, " (said by {by})")
             }
-            Self::Unfenced { master, why: Unfence::Aborted } => {
-                write!(f, "unfenced: the failover was aborted, {master} stays master")
+            Self::Unfenced {
+                master,
+                why: Unfence::Aborted,
+            } => {
+                write!(
+                    f,
+                    "unfenced: the failover was aborted, {master} stays master"
+                )
             }
-            Self::Unfenced { master, why: Unfence::FailoverGone } => {
+            Self::Unfenced {
+                master,
+                why: Unfence::FailoverGone,
+            } => {
                 write!(f, "unfenced: the failover is over, {master} stays master")
             }
             Self::FenceExpired { master } => {
-                write!(f, "unfenced: no promotion was confirmed in time, clients go on with {master}")
+                write!(
+                    f,
+                    "unfenced: no promotion was confirmed in time, clients go on with {master}"
+                )
             }
-            Self::Stale { by, address, config_epoch, in_use } => {
-                write!(f, "{by} lags: names {address} of config-epoch {config_epoch}, in use is {in_use}")
+            Self::Stale {
+                by,
+                address,
+                config_epoch,
+                in_use,
+            } => {
+                write!(
+                    f,
+                    "{by} lags: names {address} of config-epoch {config_epoch}, in use is {in_use}"
+                )
             }
             Self::Disputed { by, address } => {
-                write!(f, "{by} names {address} with the same config-epoch, most others do not: not followed")
+                write!(
+                    f,
+                    "{by} names {address} with the same config-epoch, most others do not: not followed"
+                )
             }
             Self::UnknownName { by } => write!(f, "{by} does not monitor this name"),
             Self::Unusable { by, text, error } => write!(f, "{by} names {text}: {error}"),
-            Self::Refused { by, message } => write!(f, "{by} refuses to name the master: {message}"),
+            Self::Refused { by, message } => {
+                write!(f, "{by} refuses to name the master: {message}")
+            }
             Self::Recovered { by } => write!(f, "{by} answers again"),
-            Self::Down { master } => write!(f, "most Sentinels see {master} down: new connections wait"),
+            Self::Down { master } => {
+                write!(f, "most Sentinels see {master} down: new connections wait")
+            }
             Self::Up { master } => write!(f, "most Sentinels see {master} up again"),
-            Self::NotMaster { master } => write!(f, "{master} says it is a replica: new connections wait"),
+            Self::NotMaster { master } => {
+                write!(f, "{master} says it is a replica: new connections wait")
+            }
             Self::MasterAgain { master } => write!(f, "{master} says it is the master"),
+            Self::Unprobed { address, message } => write!(
+                f,
+                "{address} is not asked for its role: it answers {message}"
+            ),
         }
     }
 }

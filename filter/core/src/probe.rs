@@ -59,7 +59,11 @@ pub struct Probe {
 impl Probe {
     /// Starts with nothing said.
     #[must_use]
-    pub fn new(interval: Duration, reply_timeout: Duration, credentials: Option<Credentials>) -> Self {
+    pub fn new(
+        interval: Duration,
+        reply_timeout: Duration,
+        credentials: Option<Credentials>,
+    ) -> Self {
         Self {
             interval,
             reply_timeout,
@@ -134,7 +138,9 @@ impl Probe {
             return match (reply::role(&frame), error) {
                 (Some(role), _) => Ok(Some(Finding::Role(role))),
                 // LOADING, MASTERDOWN: not an answer yet.
-                (None, Some(message)) if !message.starts_with("NOAUTH") && !message.starts_with("NOPERM") => {
+                (None, Some(message))
+                    if !message.starts_with("NOAUTH") && !message.starts_with("NOPERM") =>
+                {
                     Err(ProbeError::Unexpected)
                 }
                 (None, Some(message)) => Ok(Some(Finding::NotAllowed(reply::clip(&message)))),
@@ -158,9 +164,15 @@ mod tests {
         let mut probe = probe();
         assert_eq!(probe.speak(Timestamp(0)), None, "no heartbeat in hand");
         probe.heartbeat();
-        assert_eq!(probe.speak(Timestamp(0)).as_deref(), Some(&b"*1\r\n$4\r\nROLE\r\n"[..]));
+        assert_eq!(
+            probe.speak(Timestamp(0)).as_deref(),
+            Some(&b"*1\r\n$4\r\nROLE\r\n"[..])
+        );
         assert_eq!(probe.receive(Timestamp(1), b"*3\r\n$6\r\nmas"), Ok(None));
-        assert_eq!(probe.receive(Timestamp(2), b"ter\r\n:0\r\n*0\r\n"), Ok(Some(Finding::Role(Role::Master))));
+        assert_eq!(
+            probe.receive(Timestamp(2), b"ter\r\n:0\r\n*0\r\n"),
+            Ok(Some(Finding::Role(Role::Master)))
+        );
         probe.heartbeat();
         assert_eq!(probe.speak(Timestamp(900)), None);
         assert!(probe.speak(Timestamp(1002)).is_some());

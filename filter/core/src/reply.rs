@@ -10,9 +10,9 @@ use redis_protocol::resp3::types::OwnedFrame;
 #[must_use]
 pub fn text(frame: &Frame) -> Option<&str> {
     match frame {
-        OwnedFrame::BlobString { data, .. } | OwnedFrame::SimpleString { data, .. } | OwnedFrame::VerbatimString { data, .. } => {
-            core::str::from_utf8(data).ok()
-        }
+        OwnedFrame::BlobString { data, .. }
+        | OwnedFrame::SimpleString { data, .. }
+        | OwnedFrame::VerbatimString { data, .. } => core::str::from_utf8(data).ok(),
         _ => None,
     }
 }
@@ -89,7 +89,10 @@ pub struct MasterState {
 /// Reads the reply to `SENTINEL MASTER <name>`; `None` for an error or another shape.
 #[must_use]
 pub fn master_state(frame: &Frame) -> Option<MasterState> {
-    let mut state = MasterState { sentinels: 1, ..MasterState::default() };
+    let mut state = MasterState {
+        sentinels: 1,
+        ..MasterState::default()
+    };
     let mut seen_epoch = false;
     for_each_field(frame, |name, value| match name {
         "config-epoch" => {
@@ -102,8 +105,12 @@ pub fn master_state(frame: &Frame) -> Option<MasterState> {
             state.down = flags(value).any(|flag| flag == "s_down" || flag == "o_down");
             state.failover = flags(value).any(|flag| flag == "failover_in_progress");
         }
-        "failover-state" => state.promoting = matches!(value, "send_slaveof_noone" | "wait_promotion"),
-        "num-other-sentinels" => state.sentinels = value.parse::<u32>().unwrap_or(0).saturating_add(1),
+        "failover-state" => {
+            state.promoting = matches!(value, "send_slaveof_noone" | "wait_promotion")
+        }
+        "num-other-sentinels" => {
+            state.sentinels = value.parse::<u32>().unwrap_or(0).saturating_add(1)
+        }
         _ => {}
     })?;
     seen_epoch.then_some(state)
@@ -131,7 +138,10 @@ pub fn peers(frame: &Frame) -> Vec<Peer> {
             _ => {}
         });
         if let (Some(()), Ok(address)) = (read, Address::new(&host, &port)) {
-            peers.push(Peer { address, run_id: clip(&run_id) });
+            peers.push(Peer {
+                address,
+                run_id: clip(&run_id),
+            });
         }
     }
     peers
@@ -158,13 +168,20 @@ pub fn replicas(frame: &Frame) -> Vec<Replica> {
         let read = for_each_field(entry, |name, value| match name {
             "ip" => value.clone_into(&mut host),
             "port" => value.clone_into(&mut port),
-            "flags" => up = !flags(value).any(|flag| matches!(flag, "s_down" | "o_down" | "disconnected" | "promoted")),
+            "flags" => {
+                up = !flags(value)
+                    .any(|flag| matches!(flag, "s_down" | "o_down" | "disconnected" | "promoted"))
+            }
             "master-link-status" => linked = value == "ok",
             "slave-repl-offset" => offset = value.parse().unwrap_or(0),
             _ => {}
         });
         if let (Some(()), Ok(address)) = (read, Address::new(&host, &port)) {
-            replicas.push(Replica { address, healthy: up && linked, offset });
+            replicas.push(Replica {
+                address,
+                healthy: up && linked,
+                offset,
+            });
         }
     }
     replicas
@@ -221,5 +238,8 @@ fn for_each_field(frame: &Frame, mut field: impl FnMut(&str, &str)) -> Option<()
 #[must_use]
 pub fn clip(text: &str) -> String {
     const LONGEST: usize = 128;
-    text.chars().take(LONGEST).map(|c| if c.is_control() { '?' } else { c }).collect()
+    text.chars()
+        .take(LONGEST)
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
 }

@@ -72,7 +72,11 @@ impl Reader {
     /// [`RespError`]; the reader is of no use afterwards.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, RespError> {
         let Some(end) = self.scan.find_end(&self.buffer)? else {
-            return if self.buffer.len() > MAX_FRAME_BYTES { Err(RespError::TooLong) } else { Ok(None) };
+            return if self.buffer.len() > MAX_FRAME_BYTES {
+                Err(RespError::TooLong)
+            } else {
+                Ok(None)
+            };
         };
         if end > MAX_FRAME_BYTES {
             return Err(RespError::TooLong);
@@ -112,8 +116,12 @@ struct Scan {
 impl Scan {
     fn find_end(&mut self, bytes: &[u8]) -> Result<Option<usize>, RespError> {
         loop {
-            let Some(rest) = bytes.get(self.position..) else { return Ok(None) };
-            let Some(line_len) = line_length(rest)? else { return Ok(None) };
+            let Some(rest) = bytes.get(self.position..) else {
+                return Ok(None);
+            };
+            let Some(line_len) = line_length(rest)? else {
+                return Ok(None);
+            };
             let kind = rest.first().copied().ok_or(RespError::Malformed)?;
             let text = rest.get(1..line_len).ok_or(RespError::Malformed)?;
             let mut next = self.position.saturating_add(line_len).saturating_add(2);
@@ -124,13 +132,21 @@ impl Scan {
                     if let Some(length) = length(text, MAX_FRAME_BYTES, RespError::TooLong)? {
                         next = next.saturating_add(length).saturating_add(2);
                         if next > bytes.len() {
-                            return if next > MAX_FRAME_BYTES { Err(RespError::TooLong) } else { Ok(None) };
+                            return if next > MAX_FRAME_BYTES {
+                                Err(RespError::TooLong)
+                            } else {
+                                Ok(None)
+                            };
                         }
                     }
                 }
-                b'*' | b'~' | b'>' => children = length(text, MAX_ELEMENTS, RespError::TooManyElements)?.unwrap_or(0),
+                b'*' | b'~' | b'>' => {
+                    children = length(text, MAX_ELEMENTS, RespError::TooManyElements)?.unwrap_or(0)
+                }
                 b'%' => {
-                    children = length(text, MAX_ELEMENTS, RespError::TooManyElements)?.unwrap_or(0).saturating_mul(2);
+                    children = length(text, MAX_ELEMENTS, RespError::TooManyElements)?
+                        .unwrap_or(0)
+                        .saturating_mul(2);
                 }
                 // Attributes (|) and streamed types (?) never come from a Sentinel.
                 _ => return Err(RespError::Malformed),
@@ -168,7 +184,9 @@ impl Scan {
 
 /// Bytes before the next CRLF; `None` while it has not arrived.
 fn line_length(bytes: &[u8]) -> Result<Option<usize>, RespError> {
-    let window = bytes.get(..bytes.len().min(MAX_LINE_BYTES)).unwrap_or(bytes);
+    let window = bytes
+        .get(..bytes.len().min(MAX_LINE_BYTES))
+        .unwrap_or(bytes);
     match window.windows(2).position(|pair| pair == b"\r\n") {
         Some(0) => Err(RespError::Malformed),
         Some(length) => Ok(Some(length)),
@@ -184,7 +202,11 @@ fn length(text: &[u8], limit: usize, beyond: RespError) -> Result<Option<usize>,
         -1 => Ok(None),
         number => {
             let number = usize::try_from(number).map_err(|_| RespError::Malformed)?;
-            if number > limit { Err(beyond) } else { Ok(Some(number)) }
+            if number > limit {
+                Err(beyond)
+            } else {
+                Ok(Some(number))
+            }
         }
     }
 }
@@ -219,18 +241,34 @@ mod tests {
         let wire = b"+OK\r\n*2\r\n$9\r\n127.0.0.1\r\n$4\r\n7001\r\n*-1\r\n$-1\r\n_\r\n-ERR no\r\n:5\r\n%1\r\n+a\r\n:1\r\n>3\r\n+message\r\n$1\r\nc\r\n$0\r\n\r\n*0\r\n";
         let frames = read_all(&[wire]).unwrap();
         assert_eq!(frames.len(), 10);
-        assert!(matches!(frames[2], Frame::Null) && matches!(frames[3], Frame::Null) && matches!(frames[4], Frame::Null));
+        assert!(
+            matches!(frames[2], Frame::Null)
+                && matches!(frames[3], Frame::Null)
+                && matches!(frames[4], Frame::Null)
+        );
         assert!(matches!(&frames[8], Frame::Push { data, .. } if data.len() == 3));
     }
 
     #[test]
     fn hostile_shapes_end_early() {
-        assert_eq!(read_all(&[&b"*1\r\n".repeat(4000)]), Err(RespError::TooDeep));
-        assert_eq!(read_all(&[b"*99999999\r\n"]), Err(RespError::TooManyElements));
+        assert_eq!(
+            read_all(&[&b"*1\r\n".repeat(4000)]),
+            Err(RespError::TooDeep)
+        );
+        assert_eq!(
+            read_all(&[b"*99999999\r\n"]),
+            Err(RespError::TooManyElements)
+        );
         assert_eq!(read_all(&[b"$999999999\r\n"]), Err(RespError::TooLong));
         assert_eq!(read_all(&[b"$-2\r\n"]), Err(RespError::Malformed));
-        assert_eq!(read_all(&[&[b'+'; MAX_LINE_BYTES]]), Err(RespError::TooLong));
-        assert_eq!(read_all(&[b"HTTP/1.1 400 Bad Request\r\n"]), Err(RespError::Malformed));
+        assert_eq!(
+            read_all(&[&[b'+'; MAX_LINE_BYTES]]),
+            Err(RespError::TooLong)
+        );
+        assert_eq!(
+            read_all(&[b"HTTP/1.1 400 Bad Request\r\n"]),
+            Err(RespError::Malformed)
+        );
         assert_eq!(read_all(&[b"\r\n"]), Err(RespError::Malformed));
     }
 

@@ -26,6 +26,8 @@ const PEER_TTL: Duration = Duration::from_secs(600);
 pub struct Roster {
     known: Vec<Known>,
     seats: Vec<Seat>,
+    /// What went wrong last at a seed.
+    seed_problem: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +37,8 @@ struct Known {
     named_at: Timestamp,
     failures: u32,
     failed_at: Timestamp,
+    /// What went wrong last, so that it is told once.
+    problem: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,18 +66,32 @@ impl Roster {
     /// Takes a seat for `slot` and says where to connect. `learnt_reachable`: whether learnt addresses can be dialled at all.
     pub fn take(&mut self, now: Timestamp, slot: u32, learnt_reachable: bool) -> Target {
         self.forget(now);
-        let last = self.seats.iter().find(|seat| seat.slot == slot).and_then(|seat| seat.address.clone());
+        let last = self
+            .seats
+            .iter()
+            .find(|seat| seat.slot == slot)
+            .and_then(|seat| seat.address.clone());
         self.seats.retain(|seat| seat.slot != slot);
         if !learnt_reachable || self.known.is_empty() {
             return self.sit(now, slot, None, Target::Seed);
         }
-        let free: Vec<&Known> = self.known.iter().filter(|known| !self.taken(known)).collect();
+        let free: Vec<&Known> = self
+            .known
+            .iter()
+            .filter(|known| !self.taken(known))
+            .collect();
         let due = |known: &&&Known| known.retry_at() <= now;
         // Its own Sentinel of before first, then the one with the fewest failures.
         let best = free
             .iter()
             .filter(due)
-            .min_by_key(|known| (known.failures, Some(&known.address) != last.as_ref(), known.failed_at))
+            .min_by_key(|known| {
+                (
+                    known.failures,
+                    Some(&known.address) != last.as_ref(),
+                    known.failed_at,
+                )
+            })
             .map(|known| known.address.clone());
         if let Some(address) = best {
             return self.sit(now, slot, Some(address.clone()), Target::Sentinel(address));
@@ -83,66 +101,127 @@ impl Roster {
             return self.sit(now, slot, None, Target::Seed);
         }
         let soonest = free.iter().map(|known| known.retry_at()).min();
-        Target::Wait(soonest.unwrap_or(now.after(LONGEST_PAUSE)).min(now.after(LONGEST_PAUSE)))
+        Target::Wait(
+            soonest
+                .unwrap_or(now.after(LONGEST_PAUSE))
+                .min(now.after(LONGEST_PAUSE)),
+        )
     }
 
-    fn sit(&mut self, now: Timestamp, slot: u32, address: Option<Address>, target: Target) -> Target {
+    fn sit(
+        &mut self,
+        now: Timestamp,
+        slot: u32,
+        address: Option<Address>,
+        target: Target,
+    ) -> Target {
         if self.seats.len() < MAX_SLOTS {
-            self.seats.push(Seat { slot, at: now, address, run_id: String::new() });
+            self.seats.push(Seat {
+                slot,
+                at: now,
+                address,
+                run_id: String::new(),
+            });
         }
         target
     }
 
     fn taken(&self, known: &Known) -> bool {
         self.seats.iter().any(|seat| {
-            seat.address.as_ref() == Some(&known.address) || (!known.run_id.is_empty() && seat.run_id == known.run_id)
+            seat.address.as_ref() == Some(&known.address)
+                || (!known.run_id.is_empty() && seat.run_id == known.run_id)
         })
     }
 
     /// The Sentinel at this slot said who it is. True: another slot watches the same one and a free one is known,
     /// so this slot should close and take another seat.
     pub fn identify(&mut self, now: Timestamp, slot: u32, run_id: &str) -> bool {
-        let doubled = self.seats.iter().any(|seat| seat.slot != slot && seat.run_id == run_id);
-        let Some(seat) = self.seats.iter_mut().find(|seat| seat.slot == slot) else { return false };
+        let doubled = self
+            .seats
+            .iter()
+            .any(|seat| seat.slot != slot && seat.run_id == run_id);
+        let Some(seat) = self.seats.iter_mut().find(|seat| seat.slot == slot) else {
+            return false;
+        };
         seat.at = now;
         run_id.clone_into(&mut seat.run_id);
         let address = seat.address.clone();
-        if let Some(known) = self.known.iter_mut().find(|known| Some(&known.address) == address.as_ref()) {
+        if address.is_none() {
+            self.seed_problem = None;
+        }
+        if let Some(known) = self
+            .known
+            .iter_mut()
+            .find(|known| Some(&known.address) == address.as_ref())
+        {
             known.failures = 0;
+            known.problem = None;
             run_id.clone_into(&mut known.run_id);
         }
         doubled && self.has_free_seat(now)
     }
 
     fn has_free_seat(&self, now: Timestamp) -> bool {
-        self.known.iter().any(|known| !self.taken(known) && known.retry_at() <= now)
+        self.known
+            .iter()
+            .any(|known| !self.taken(known) && known.retry_at() <= now)
     }
 
     /// The slot's conversation is alive. True: it shares its Sentinel with another slot and should take a free seat.
     pub fn alive(&mut self, now: Timestamp, slot: u32) -> bool {
         self.forget(now);
-        let Some(seat) = self.seats.iter_mut().find(|seat| seat.slot == slot) else { return false };
+        let Some(seat) = self.seats.iter_mut().find(|seat| seat.slot == slot) else {
+            return false;
+        };
         seat.at = now;
         let run_id = seat.run_id.clone();
         // Of two at one Sentinel the higher slot moves, so that they do not both go.
-        let doubled = !run_id.is_empty() && self.seats.iter().any(|seat| seat.slot < slot && seat.run_id == run_id);
+        let doubled = !run_id.is_empty()
+            && self
+                .seats
+                .iter()
+                .any(|seat| seat.slot < slot && seat.run_id == run_id);
         doubled && self.has_free_seat(now)
     }
 
-    /// The slot's connection ended. A Sentinel that did not answer well is put back behind the others.
-    pub fn leave(&mut self, now: Timestamp, slot: u32, failed: bool) {
-        let Some(index) = self.seats.iter().position(|seat| seat.slot == slot) else { return };
+    /// The slot's connection ended, with a problem or without. A Sentinel that did not answer well is put back behind
+    /// the others. True: this problem has not been told yet.
+    pub fn leave(&mut self, now: Timestamp, slot: u32, problem: Option<&str>) -> bool {
+        let Some(index) = self.seats.iter().position(|seat| seat.slot == slot) else {
+            return false;
+        };
         let seat = self.seats.remove(index);
-        if let Some(known) = self.known.iter_mut().find(|known| Some(&known.address) == seat.address.as_ref()) {
-            known.failures = if failed { known.failures.saturating_add(1) } else { 0 };
-            known.failed_at = now;
+        let told = match self
+            .known
+            .iter_mut()
+            .find(|known| Some(&known.address) == seat.address.as_ref())
+        {
+            Some(known) => {
+                known.failures = if problem.is_some() {
+                    known.failures.saturating_add(1)
+                } else {
+                    0
+                };
+                known.failed_at = now;
+                &mut known.problem
+            }
+            None => &mut self.seed_problem,
+        };
+        let news = problem.is_some() && told.as_deref() != problem;
+        if news {
+            *told = problem.map(str::to_owned);
         }
+        news
     }
 
     /// A Sentinel named the other ones.
     pub fn learn(&mut self, now: Timestamp, peers: &[Peer]) {
         for peer in peers {
-            if let Some(known) = self.known.iter_mut().find(|known| known.address == peer.address) {
+            if let Some(known) = self
+                .known
+                .iter_mut()
+                .find(|known| known.address == peer.address)
+            {
                 known.named_at = now;
                 known.run_id.clone_from(&peer.run_id);
             } else if self.known.len() < MAX_SENTINELS {
@@ -152,6 +231,7 @@ impl Roster {
                     named_at: now,
                     failures: 0,
                     failed_at: Timestamp::default(),
+                    problem: None,
                 });
             }
         }
@@ -160,15 +240,23 @@ impl Roster {
         self.known.retain(|known| {
             known.run_id.is_empty()
                 || !current.iter().any(|other| {
-                    other.run_id == known.run_id && other.address != known.address && other.named_at > known.named_at
+                    other.run_id == known.run_id
+                        && other.address != known.address
+                        && other.named_at > known.named_at
                 })
         });
     }
 
     fn forget(&mut self, now: Timestamp) {
         self.seats.retain(|seat| now.since(seat.at) <= SEAT_TTL);
-        let seated: Vec<Address> = self.seats.iter().filter_map(|seat| seat.address.clone()).collect();
-        self.known.retain(|known| now.since(known.named_at) <= PEER_TTL || seated.contains(&known.address));
+        let seated: Vec<Address> = self
+            .seats
+            .iter()
+            .filter_map(|seat| seat.address.clone())
+            .collect();
+        self.known.retain(|known| {
+            now.since(known.named_at) <= PEER_TTL || seated.contains(&known.address)
+        });
     }
 }
 
@@ -177,7 +265,9 @@ impl Known {
         if self.failures == 0 {
             return Timestamp::default();
         }
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.saturating_sub(1).min(5)).min(LONGEST_PAUSE);
+        let pause = FIRST_PAUSE
+            .saturating_mul(1 << self.failures.saturating_sub(1).min(5))
+            .min(LONGEST_PAUSE);
         self.failed_at.after(pause)
     }
 }
@@ -187,7 +277,10 @@ mod tests {
     use super::*;
 
     fn peer(port: u16) -> Peer {
-        Peer { address: Address::new("127.0.0.1", &port.to_string()).unwrap(), run_id: format!("run{port}") }
+        Peer {
+            address: Address::new("127.0.0.1", &port.to_string()).unwrap(),
+            run_id: format!("run{port}"),
+        }
     }
 
     fn at(port: u16) -> Target {
@@ -204,12 +297,15 @@ mod tests {
         }
         assert!(!roster.identify(now, 0, "run1"));
         roster.learn(now, &[peer(2), peer(3)]);
-        assert!(roster.identify(now, 1, "run1"), "doubled, and others are free");
-        roster.leave(now, 1, false);
+        assert!(
+            roster.identify(now, 1, "run1"),
+            "doubled, and others are free"
+        );
+        roster.leave(now, 1, None);
         assert_eq!(roster.take(now, 1, true), at(2));
         assert!(!roster.identify(now, 1, "run2"));
         assert!(roster.identify(now, 2, "run1"));
-        roster.leave(now, 2, false);
+        roster.leave(now, 2, None);
         assert_eq!(roster.take(now, 2, true), at(3));
         roster.learn(now, &[peer(1)]);
         assert!(!roster.alive(now, 0) && !roster.alive(now, 1));
@@ -222,11 +318,17 @@ mod tests {
         roster.learn(now, &[peer(1), peer(2), peer(3)]);
         assert_eq!(roster.take(now, 0, true), at(1));
         assert_eq!(roster.take(now, 1, true), at(2));
-        roster.leave(now, 0, true);
+        assert!(roster.leave(now, 0, Some("silent")));
         assert_eq!(roster.take(now, 0, true), at(3), "another takes its place");
-        roster.leave(now, 1, true);
-        assert_eq!(roster.take(Timestamp(1001), 1, true), Target::Wait(Timestamp(1250)), "both were just tried");
-        let Target::Sentinel(address) = roster.take(Timestamp(1250), 1, true) else { panic!() };
+        roster.leave(now, 1, Some("silent"));
+        assert_eq!(
+            roster.take(Timestamp(1001), 1, true),
+            Target::Wait(Timestamp(1250)),
+            "both were just tried"
+        );
+        let Target::Sentinel(address) = roster.take(Timestamp(1250), 1, true) else {
+            panic!()
+        };
         assert_ne!(address, peer(3).address);
     }
 
@@ -236,7 +338,7 @@ mod tests {
         let now = Timestamp(1000);
         roster.learn(now, &[peer(1)]);
         assert_eq!(roster.take(now, 0, true), at(1));
-        roster.leave(now, 0, true);
+        assert!(roster.leave(now, 0, Some("silent")));
         assert_eq!(roster.take(now, 0, true), Target::Seed);
     }
 
@@ -244,9 +346,15 @@ mod tests {
     fn a_sentinel_under_a_new_address_replaces_the_old_one() {
         let mut roster = Roster::default();
         roster.learn(Timestamp(1), &[peer(1)]);
-        let moved = Peer { run_id: "run1".into(), ..peer(9) };
+        let moved = Peer {
+            run_id: "run1".into(),
+            ..peer(9)
+        };
         roster.learn(Timestamp(2), &[moved]);
         assert_eq!(roster.take(Timestamp(3), 0, true), at(9));
-        assert!(matches!(roster.take(Timestamp(3), 1, true), Target::Wait(_)));
+        assert!(matches!(
+            roster.take(Timestamp(3), 1, true),
+            Target::Wait(_)
+        ));
     }
 }

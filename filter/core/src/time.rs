@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 /// A point of the process's monotonic clock, in milliseconds since an arbitrary start that all workers share.
 ///
 /// Monotonic because Sentinel's own trouble with stepping clocks (TILT mode) is trouble enough.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
 

@@ -47,7 +47,11 @@ pub struct Rules {
 impl From<&WatchConfig> for Rules {
     fn from(config: &WatchConfig) -> Self {
         Self {
-            report_ttl: config.poll_interval.0.saturating_mul(2).saturating_add(config.reply_timeout.0.saturating_mul(2)),
+            report_ttl: config
+                .poll_interval
+                .0
+                .saturating_mul(2)
+                .saturating_add(config.reply_timeout.0.saturating_mul(2)),
             fence_timeout: config.fence_timeout.0,
             epoch_reset_delay: config.epoch_reset_delay.0,
         }
@@ -73,6 +77,8 @@ pub struct Topology {
     overruled: Option<Claim>,
     /// Rule 4: what a majority has been naming, and since when.
     dissent: Option<(Claim, Timestamp)>,
+    /// The node that does not let the probe ask, so that it is told once and asked no more.
+    unprobed: Option<Address>,
     /// The highest watch slot seen, counted from 1: how many Sentinels can be watched at all.
     slots: u32,
 }
@@ -127,6 +133,8 @@ pub struct Route {
     pub hold: Option<Hold>,
     /// Healthy replicas.
     pub replicas: Vec<Address>,
+    /// Sentinels answer, but none of them has named a usable master.
+    pub unknown_to_all: bool,
 }
 
 /// Why new connections wait although a master is known.
@@ -151,6 +159,7 @@ impl Topology {
                 (false, false) => None,
             },
             replicas: self.replicas.clone(),
+            unknown_to_all: self.master.is_none() && !self.reports.is_empty(),
         }
     }
 
@@ -163,40 +172,79 @@ impl Topology {
     /// The replica that is being promoted right now, if one is.
     #[must_use]
     pub fn candidate(&self) -> Option<&Address> {
-        self.fence.as_ref().and_then(|fence| fence.candidate.as_ref())
+        self.fence
+            .as_ref()
+            .and_then(|fence| fence.candidate.as_ref())
     }
 
     /// Takes in one Sentinel's answer. `slot` is the watch slot, counted from 0, that heard it.
-    pub fn report(&mut self, now: Timestamp, rules: &Rules, sentinel: &str, slot: u32, answer: &Answer) -> Vec<Fact> {
+    pub fn report(
+        &mut self,
+        now: Timestamp,
+        rules: &Rules,
+        sentinel: &str,
+        slot: u32,
+        answer: &Answer,
+    ) -> Vec<Fact> {
         let mut facts = Vec::new();
         self.slots = self.slots.max(slot.saturating_add(1));
         let state = answer.state.clone().unwrap_or_default();
         let (claim, problem) = match &answer.address {
-            MasterAddress::Known(address) => {
-                (Some(Claim { address: address.clone(), config_epoch: state.config_epoch }), None)
-            }
-            MasterAddress::UnknownName => (None, Some(Fact::UnknownName { by: sentinel.to_owned() })),
-            MasterAddress::Unusable(text, error) => {
-                (None, Some(Fact::Unusable { by: sentinel.to_owned(), text: text.clone(), error: *error }))
-            }
-            MasterAddress::Refused(message) => {
-                (None, Some(Fact::Refused { by: sentinel.to_owned(), message: message.clone() }))
-            }
+            MasterAddress::Known(address) => (
+                Some(Claim {
+                    address: address.clone(),
+                    config_epoch: state.config_epoch,
+                }),
+                None,
+            ),
+            MasterAddress::UnknownName => (
+                None,
+                Some(Fact::UnknownName {
+                    by: sentinel.to_owned(),
+                }),
+            ),
+            MasterAddress::Unusable(text, error) => (
+                None,
+                Some(Fact::Unusable {
+                    by: sentinel.to_owned(),
+                    text: text.clone(),
+                    error: *error,
+                }),
+            ),
+            MasterAddress::Refused(message) => (
+                None,
+                Some(Fact::Refused {
+                    by: sentinel.to_owned(),
+                    message: message.clone(),
+                }),
+            ),
         };
-        let opposed = claim.as_ref().and_then(|claim| self.opposition(sentinel, claim));
-        let Some(report) = self.report_of(sentinel) else { return facts };
+        let opposed = claim
+            .as_ref()
+            .and_then(|claim| self.opposition(sentinel, claim));
+        let Some(report) = self.report_of(sentinel) else {
+            return facts;
+        };
         report.at = now;
         report.claim.clone_from(&claim);
         report.down = state.down;
         report.sentinels = state.sentinels;
         if let Some(replicas) = &answer.replicas {
-            report.replicas = replicas.iter().filter(|replica| replica.healthy).map(|replica| replica.address.clone()).take(MAX_REPLICAS).collect();
+            report.replicas = replicas
+                .iter()
+                .filter(|replica| replica.healthy)
+                .map(|replica| replica.address.clone())
+                .take(MAX_REPLICAS)
+                .collect();
         }
         let told = problem.or(opposed);
         let text = told.as_ref().map(ToString::to_string);
         if report.problem != text {
-            facts.push(told.unwrap_or_else(|| Fact::Recovered { by: sentinel.to_owned() }));
+            facts.push(told.unwrap_or_else(|| Fact::Recovered {
+                by: sentinel.to_owned(),
+            }));
             report.problem = text;
+            self.generation = self.generation.saturating_add(1);
         }
         if let Some(claim) = claim {
             self.weigh(now, rules, sentinel, &claim, &mut facts);
@@ -207,7 +255,13 @@ impl Topology {
     }
 
     /// Takes in one Pub/Sub event about this master, or a TILT of that Sentinel.
-    pub fn event(&mut self, now: Timestamp, rules: &Rules, sentinel: &str, event: &Event) -> Vec<Fact> {
+    pub fn event(
+        &mut self,
+        now: Timestamp,
+        rules: &Rules,
+        sentinel: &str,
+        event: &Event,
+    ) -> Vec<Fact> {
         let mut facts = Vec::new();
         let in_use = self.master.as_ref().map(|master| master.address.clone());
         let concerns_ours = event.master.is_some() && event.master == in_use;
@@ -215,9 +269,15 @@ impl Topology {
             EventKind::Promoting(candidate) if concerns_ours => {
                 self.fence(now, rules, sentinel, Some(candidate.clone()), &mut facts);
             }
-            EventKind::Promoted(address) if concerns_ours => self.succeed(address, Cause::PromotedEvent, sentinel, &mut facts),
-            EventKind::Switched(address) if concerns_ours => self.succeed(address, Cause::SwitchEvent, sentinel, &mut facts),
-            EventKind::Aborted if concerns_ours => self.unfence(sentinel, Unfence::Aborted, &mut facts),
+            EventKind::Promoted(address) if concerns_ours => {
+                self.succeed(address, Cause::PromotedEvent, sentinel, &mut facts)
+            }
+            EventKind::Switched(address) if concerns_ours => {
+                self.succeed(address, Cause::SwitchEvent, sentinel, &mut facts)
+            }
+            EventKind::Aborted if concerns_ours => {
+                self.unfence(sentinel, Unfence::Aborted, &mut facts)
+            }
             EventKind::Down | EventKind::Up if concerns_ours => {
                 if let Some(report) = self.report_of(sentinel) {
                     report.down = event.kind == EventKind::Down;
@@ -239,16 +299,42 @@ impl Topology {
         let mut facts = Vec::new();
         if early_switch && role == Role::Master && self.candidate() == Some(address) {
             self.succeed(address, Cause::OwnRole, "the node itself", &mut facts);
-        } else if self.master.as_ref().is_some_and(|master| master.address == *address) {
+        } else if self
+            .master
+            .as_ref()
+            .is_some_and(|master| master.address == *address)
+        {
             let demoted = role == Role::Replica;
             if demoted != self.demoted {
                 self.demoted = demoted;
                 self.generation = self.generation.saturating_add(1);
                 let master = address.clone();
-                facts.push(if demoted { Fact::NotMaster { master } } else { Fact::MasterAgain { master } });
+                facts.push(if demoted {
+                    Fact::NotMaster { master }
+                } else {
+                    Fact::MasterAgain { master }
+                });
             }
         }
         facts
+    }
+
+    /// This node does not let the probe ask for its role.
+    pub fn unprobed(&mut self, address: &Address, message: &str) -> Vec<Fact> {
+        if self.unprobed.as_ref() == Some(address) {
+            return Vec::new();
+        }
+        self.unprobed = Some(address.clone());
+        vec![Fact::Unprobed {
+            address: address.clone(),
+            message: message.to_owned(),
+        }]
+    }
+
+    /// Whether asking this node for its role is of any use.
+    #[must_use]
+    pub fn may_probe(&self, address: &Address) -> bool {
+        self.unprobed.as_ref() != Some(address)
     }
 
     /// Lets time pass: fences end by their bound, silent Sentinels stop counting.
@@ -260,11 +346,20 @@ impl Topology {
 
     /// This Sentinel's report, made if need be; `None` only when [`MAX_REPORTS`] is 0.
     fn report_of(&mut self, sentinel: &str) -> Option<&mut Report> {
-        if let Some(index) = self.reports.iter().position(|report| report.sentinel == sentinel) {
+        if let Some(index) = self
+            .reports
+            .iter()
+            .position(|report| report.sentinel == sentinel)
+        {
             return self.reports.get_mut(index);
         }
         if self.reports.len() >= MAX_REPORTS {
-            let oldest = self.reports.iter().enumerate().min_by_key(|(_, report)| report.at).map(|(index, _)| index)?;
+            let oldest = self
+                .reports
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, report)| report.at)
+                .map(|(index, _)| index)?;
             self.reports.remove(oldest);
         }
         self.reports.push(Report {
@@ -282,7 +377,9 @@ impl Topology {
 
     fn fresh(&self, now: Timestamp, rules: &Rules) -> impl Iterator<Item = &Report> {
         let ttl = rules.report_ttl;
-        self.reports.iter().filter(move |report| report.claim.is_some() && now.since(report.at) <= ttl)
+        self.reports
+            .iter()
+            .filter(move |report| report.claim.is_some() && now.since(report.at) <= ttl)
     }
 
     /// How many Sentinels make a majority: of those heard now, and of those that they know of, as far as slots reach.
@@ -290,12 +387,24 @@ impl Topology {
     /// The second part keeps one lagging Sentinel from speaking for all when the others are out of reach.
     fn majority(&self, now: Timestamp, rules: &Rules) -> usize {
         let heard = self.fresh(now, rules).count();
-        let known = self.fresh(now, rules).map(|report| report.sentinels).max().unwrap_or(0).min(self.slots);
+        let known = self
+            .fresh(now, rules)
+            .map(|report| report.sentinels)
+            .max()
+            .unwrap_or(0)
+            .min(self.slots);
         heard.max(usize::try_from(known).unwrap_or(usize::MAX)) / 2 + 1
     }
 
     /// Rules 2 to 4, after `sentinel` claimed `claim`.
-    fn weigh(&mut self, now: Timestamp, rules: &Rules, sentinel: &str, claim: &Claim, facts: &mut Vec<Fact>) {
+    fn weigh(
+        &mut self,
+        now: Timestamp,
+        rules: &Rules,
+        sentinel: &str,
+        claim: &Claim,
+        facts: &mut Vec<Fact>,
+    ) {
         let Some(master) = self.master.clone() else {
             self.adopt(claim.clone(), Cause::FirstAnswer, sentinel, facts);
             return;
@@ -311,7 +420,12 @@ impl Topology {
             return;
         }
         let needed = self.majority(now, rules);
-        let agreed = |claim: &Claim| self.fresh(now, rules).filter(|report| report.claim.as_ref() == Some(claim)).count() >= needed;
+        let agreed = |claim: &Claim| {
+            self.fresh(now, rules)
+                .filter(|report| report.claim.as_ref() == Some(claim))
+                .count()
+                >= needed
+        };
         if claim.config_epoch == master.config_epoch {
             if claim.address != master.address && agreed(claim) {
                 self.adopt(claim.clone(), Cause::Majority, sentinel, facts);
@@ -337,15 +451,29 @@ impl Topology {
         let by = sentinel.to_owned();
         let address = claim.address.clone();
         if claim.config_epoch < master.config_epoch {
-            return Some(Fact::Stale { by, address, config_epoch: claim.config_epoch, in_use: master.config_epoch });
+            return Some(Fact::Stale {
+                by,
+                address,
+                config_epoch: claim.config_epoch,
+                in_use: master.config_epoch,
+            });
         }
-        (claim.address != master.address && claim.config_epoch == master.config_epoch).then_some(Fact::Disputed { by, address })
+        (claim.address != master.address && claim.config_epoch == master.config_epoch)
+            .then_some(Fact::Disputed { by, address })
     }
 
     /// Rule 1: a promotion whose epoch is not told, but is at least one higher.
     fn succeed(&mut self, address: &Address, cause: Cause, sentinel: &str, facts: &mut Vec<Fact>) {
         let config_epoch = self.config_epoch().unwrap_or(0).saturating_add(1);
-        self.adopt(Claim { address: address.clone(), config_epoch }, cause, sentinel, facts);
+        self.adopt(
+            Claim {
+                address: address.clone(),
+                config_epoch,
+            },
+            cause,
+            sentinel,
+            facts,
+        );
     }
 
     fn adopt(&mut self, claim: Claim, cause: Cause, sentinel: &str, facts: &mut Vec<Fact>) {
@@ -372,7 +500,14 @@ impl Topology {
         self.generation = self.generation.saturating_add(1);
     }
 
-    fn fence(&mut self, now: Timestamp, rules: &Rules, sentinel: &str, candidate: Option<Address>, facts: &mut Vec<Fact>) {
+    fn fence(
+        &mut self,
+        now: Timestamp,
+        rules: &Rules,
+        sentinel: &str,
+        candidate: Option<Address>,
+        facts: &mut Vec<Fact>,
+    ) {
         let Some(master) = &self.master else { return };
         if rules.fence_timeout.is_zero() || self.spent.as_deref() == Some(sentinel) {
             return;
@@ -391,7 +526,11 @@ impl Topology {
             by: sentinel.to_owned(),
             at_most: rules.fence_timeout,
         });
-        self.fence = Some(Fence { by: sentinel.to_owned(), candidate, until: now.after(rules.fence_timeout) });
+        self.fence = Some(Fence {
+            by: sentinel.to_owned(),
+            candidate,
+            until: now.after(rules.fence_timeout),
+        });
         self.generation = self.generation.saturating_add(1);
     }
 
@@ -400,10 +539,17 @@ impl Topology {
             self.spent = None;
         }
         // Another Sentinel's abort (it lost the election) says nothing about this failover.
-        if self.fence.as_ref().is_some_and(|fence| fence.by == sentinel) {
+        if self
+            .fence
+            .as_ref()
+            .is_some_and(|fence| fence.by == sentinel)
+        {
             self.fence = None;
             self.generation = self.generation.saturating_add(1);
-            facts.extend(self.master.as_ref().map(|master| Fact::Unfenced { master: master.address.clone(), why }));
+            facts.extend(self.master.as_ref().map(|master| Fact::Unfenced {
+                master: master.address.clone(),
+                why,
+            }));
         }
     }
 
@@ -417,7 +563,11 @@ impl Topology {
         state: &MasterState,
         facts: &mut Vec<Fact>,
     ) {
-        if self.master.as_ref().is_none_or(|master| master.address != claim.address) {
+        if self
+            .master
+            .as_ref()
+            .is_none_or(|master| master.address != claim.address)
+        {
             return;
         }
         if state.promoting {
@@ -429,21 +579,40 @@ impl Topology {
 
     /// What follows from the reports and the time alone.
     fn refresh(&mut self, now: Timestamp, rules: &Rules, facts: &mut Vec<Fact>) {
-        self.reports.retain(|report| now.since(report.at) <= REPORT_KEPT);
-        let Some(master) = self.master.as_ref().map(|master| master.address.clone()) else { return };
+        self.reports
+            .retain(|report| now.since(report.at) <= REPORT_KEPT);
+        let Some(master) = self.master.as_ref().map(|master| master.address.clone()) else {
+            return;
+        };
         if let Some(fence) = self.fence.take_if(|fence| now >= fence.until) {
             self.spent = Some(fence.by);
             self.generation = self.generation.saturating_add(1);
-            facts.push(Fact::FenceExpired { master: master.clone() });
+            facts.push(Fact::FenceExpired {
+                master: master.clone(),
+            });
         }
         let needed = self.majority(now, rules);
-        let ours = |report: &&Report| report.claim.as_ref().is_some_and(|claim| claim.address == master);
-        let down = self.fresh(now, rules).filter(ours).filter(|report| report.down && !report.tilt).count() >= needed;
+        let ours = |report: &&Report| {
+            report
+                .claim
+                .as_ref()
+                .is_some_and(|claim| claim.address == master)
+        };
+        let down = self
+            .fresh(now, rules)
+            .filter(ours)
+            .filter(|report| report.down && !report.tilt)
+            .count()
+            >= needed;
         if down != self.down {
             self.down = down;
             self.generation = self.generation.saturating_add(1);
             let master = master.clone();
-            facts.push(if down { Fact::Down { master } } else { Fact::Up { master } });
+            facts.push(if down {
+                Fact::Down { master }
+            } else {
+                Fact::Up { master }
+            });
         }
         let replicas = self.healthy_replicas(now, rules, &master);
         if replicas != self.replicas {
@@ -456,13 +625,24 @@ impl Topology {
     fn healthy_replicas(&self, now: Timestamp, rules: &Rules, master: &Address) -> Vec<Address> {
         let agreeing: Vec<&Report> = self
             .fresh(now, rules)
-            .filter(|report| report.claim.as_ref().is_some_and(|claim| claim.address == *master))
+            .filter(|report| {
+                report
+                    .claim
+                    .as_ref()
+                    .is_some_and(|claim| claim.address == *master)
+            })
             .collect();
-        let mut healthy: Vec<Address> = agreeing.iter().flat_map(|report| report.replicas.iter().cloned()).collect();
+        let mut healthy: Vec<Address> = agreeing
+            .iter()
+            .flat_map(|report| report.replicas.iter().cloned())
+            .collect();
         healthy.sort_unstable();
         healthy.dedup();
         healthy.retain(|address| {
-            let votes = agreeing.iter().filter(|report| report.replicas.contains(address)).count();
+            let votes = agreeing
+                .iter()
+                .filter(|report| report.replicas.contains(address))
+                .count();
             address != master && votes.saturating_mul(2) >= agreeing.len()
         });
         healthy.truncate(MAX_REPLICAS);

@@ -1,0 +1,150 @@
+//! Root contexts: which of the module's four plugins this is, its configuration, its ticks.
+
+use crate::{host, plugin_configuration, probe, readiness, router, vm, watch};
+use proxy_wasm::traits::{Context, RootContext, StreamContext};
+use proxy_wasm::types::{Action, ContextType};
+use sentinel_core::config;
+use std::rc::Rc;
+
+/// A root context, of no kind until it is configured.
+pub struct Root {
+    id: u32,
+    kind: Kind,
+}
+
+enum Kind {
+    Unconfigured,
+    Router(Rc<router::Router>),
+    Watch(Rc<watch::Watch>),
+    Probe(Rc<probe::Prober>),
+    Readiness(Rc<readiness::Readiness>),
+}
+
+impl Root {
+    /// Made by the SDK before anything is known.
+    pub fn new(id: u32) -> Self {
+        Self {
+            id,
+            kind: Kind::Unconfigured,
+        }
+    }
+
+    fn configure(&mut self) -> Result<(), String> {
+        let now = host::now();
+        let root_id = host::property(&["plugin_root_id"]).unwrap_or_default();
+        let bytes = host::configuration()
+            .map_err(|error| format!("the host gives no configuration (status {})", error.0))?;
+        let json = plugin_configuration::to_json(bytes);
+        let refused = |error: config::ConfigError| format!("{root_id}: {error}");
+        self.kind = match root_id.as_str() {
+            "redis_router" => {
+                let router = Rc::new(router::Router::new(
+                    self.id,
+                    config::parse(&json).map_err(refused)?,
+                ));
+                vm::enter(now, self.id, &router);
+                Kind::Router(router)
+            }
+            "sentinel_watch" => {
+                let watch = Rc::new(watch::Watch::new(
+                    self.id,
+                    config::parse(&json).map_err(refused)?,
+                ));
+                vm::enter(now, self.id, &watch);
+                Kind::Watch(watch)
+            }
+            "role_probe" => {
+                let prober = Rc::new(probe::Prober::new(
+                    self.id,
+                    config::parse(&json).map_err(refused)?,
+                ));
+                vm::enter(now, self.id, &prober);
+                Kind::Probe(prober)
+            }
+            "readiness" => {
+                let readiness = Rc::new(readiness::Readiness::new(
+                    config::parse(&json).map_err(refused)?,
+                ));
+                vm::enter(now, self.id, &readiness);
+                Kind::Readiness(readiness)
+            }
+            other => {
+                return Err(format!(
+                    "root_id `{other}` is unknown: redis_router, sentinel_watch, role_probe or readiness is allowed"
+                ));
+            }
+        };
+        self.on_tick();
+        Ok(())
+    }
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, _size: usize) -> bool {
+        match self.configure() {
+            Ok(()) => true,
+            Err(problem) => {
+                log::error!("{problem}");
+                false
+            }
+        }
+    }
+
+    fn on_tick(&mut self) {
+        let now = host::now();
+        vm::tick(now, self.id);
+        vm::close_now();
+        if host::act_as(self.id).is_err() {
+            return;
+        }
+        match &self.kind {
+            Kind::Unconfigured => {}
+            Kind::Router(router) => router.tick(now),
+            Kind::Watch(watch) => watch.tick(now),
+            Kind::Probe(prober) => prober.tick(now),
+            Kind::Readiness(readiness) => readiness.tick(),
+        }
+    }
+
+    fn on_queue_ready(&mut self, queue: u32) {
+        vm::on_queue_ready(host::now(), queue);
+    }
+
+    fn create_stream_context(&self, id: u32) -> Option<Box<dyn StreamContext>> {
+        Some(match &self.kind {
+            Kind::Router(router) => Box::new(router::Connection::new(id, router)),
+            Kind::Watch(watch) => Box::new(watch::Heartbeat::new(id, watch)),
+            Kind::Probe(prober) => Box::new(probe::Heartbeat::new(id, prober)),
+            Kind::Readiness(readiness) => Box::new(readiness::Question::new(readiness)),
+            // The SDK panics on None. Envoy makes no stream for a plugin that it refused.
+            Kind::Unconfigured => Box::new(Nothing),
+        })
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::StreamContext)
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        vm::leave(self.id);
+    }
+}
+
+/// A stream of a plugin that was refused: nothing passes.
+struct Nothing;
+
+impl Context for Nothing {}
+
+impl StreamContext for Nothing {
+    fn on_new_connection(&mut self) -> Action {
+        Action::Pause
+    }
+
+    fn on_downstream_data(&mut self, _size: usize, _end_of_stream: bool) -> Action {
+        Action::Pause
+    }
+}

@@ -1,0 +1,234 @@
+//! Root id `redis_router`: the connections of applications.
+
+use crate::{filter_state, host, metrics, store, vm};
+use proxy_wasm::traits::{Context, StreamContext};
+use proxy_wasm::types;
+use sentinel_core::{
+    address::Address,
+    admission::{Action, Admission, Refusal, Verdict},
+    config::RouterConfig,
+    time::Timestamp,
+};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Between wake-ups, how often bounds are looked at while nothing is waiting …
+const SLOW_TICK: Duration = Duration::from_secs(1);
+/// … and while something is.
+const FAST_TICK: Duration = Duration::from_millis(20);
+
+/// The root context's state: one listener's connections on this worker.
+pub struct Router {
+    id: u32,
+    admission: RefCell<Admission>,
+    generation: Cell<Option<u64>>,
+    tick_period: Cell<Duration>,
+    held_told: Cell<u32>,
+}
+
+impl Router {
+    /// No connections, no master known.
+    pub fn new(id: u32, config: RouterConfig) -> Self {
+        Self {
+            id,
+            admission: RefCell::new(Admission::new(config)),
+            generation: Cell::new(None),
+            tick_period: Cell::new(Duration::ZERO),
+            held_told: Cell::new(0),
+        }
+    }
+
+    fn name(&self) -> String {
+        self.admission.borrow().config().master_name.to_string()
+    }
+
+    /// Follows the topology and lets bounds end. Only from a root's callback.
+    pub fn tick(&self, now: Timestamp) {
+        self.follow(now);
+        let actions = self.admission.borrow_mut().expire(now);
+        self.perform(now, actions);
+        self.pace();
+    }
+
+    fn follow(&self, now: Timestamp) {
+        if let Some(topology) = store::topology_newer_than(&self.name(), self.generation.get()) {
+            self.generation.set(Some(topology.generation));
+            let actions = self.admission.borrow_mut().update(now, topology.route());
+            self.perform(now, actions);
+        }
+    }
+
+    /// Ticks fast only while something waits. `Admission` must not be borrowed.
+    fn pace(&self) {
+        let (unsettled, held) = {
+            let admission = self.admission.borrow();
+            (admission.is_unsettled(), admission.held())
+        };
+        let period = if unsettled { FAST_TICK } else { SLOW_TICK };
+        if self.tick_period.replace(period) != period && host::act_as(self.id).is_ok() {
+            let _ = host::set_tick(period);
+        }
+        let told = self.held_told.replace(held);
+        metrics::shift(
+            &self.name(),
+            "held_connections",
+            i64::from(held).saturating_sub(i64::from(told)),
+        );
+    }
+
+    /// Carries out what the core decided, one stream after the other. Envoy calls back while it closes, so nothing is
+    /// borrowed across a call.
+    fn perform(&self, now: Timestamp, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Dial(id, address) => {
+                    if host::act_as(id).is_ok() && filter_state::route_to(&address).is_ok() {
+                        let _ = host::resume();
+                    }
+                }
+                Action::Resume(id) => {
+                    if host::act_as(id).is_ok() {
+                        let _ = host::resume();
+                    }
+                }
+                Action::Move(id, to) => self.move_stream(now, id, to),
+                Action::Refuse(id, why) => self.refuse(id, &why),
+                Action::RefuseUnlessConnected(id, why) => {
+                    if host::act_as(id).is_err() {
+                        continue;
+                    }
+                    if is_connected() {
+                        self.admission.borrow_mut().was_connected(id);
+                    } else {
+                        let Action::Refuse(id, why) = self.admission.borrow_mut().refuse(id, why)
+                        else {
+                            continue;
+                        };
+                        self.refuse(id, &why);
+                    }
+                }
+            }
+        }
+    }
+
+    fn move_stream(&self, now: Timestamp, id: u32, to: Option<Address>) {
+        if host::act_as(id).is_err() {
+            return;
+        }
+        match to {
+            Some(to) if !is_connected() => {
+                if filter_state::route_to(&to).is_ok() {
+                    self.admission.borrow_mut().was_moved(now, id, to);
+                }
+            }
+            _ => {
+                metrics::count(&self.name(), "connections_closed_by_switch_total");
+                let _ = host::act_as(id).and_then(|()| host::close());
+            }
+        }
+    }
+
+    fn refuse(&self, id: u32, why: &Refusal) {
+        if host::act_as(id).is_ok() && self.prepare_refusal(why) {
+            let _ = host::resume();
+        } else {
+            let _ = host::act_as(id).and_then(|()| host::close());
+        }
+    }
+
+    /// Leads the current stream to the listener that answers `-MASTERDOWN`. False: there is none.
+    fn prepare_refusal(&self, why: &Refusal) -> bool {
+        metrics::count(&self.name(), &format!("connections_refused_{why}_total"));
+        let cluster = self.admission.borrow().config().masterdown_cluster.clone();
+        !cluster.is_empty() && filter_state::use_cluster(&cluster).is_ok()
+    }
+}
+
+/// Whether the current stream's upstream has accepted: `tcp_proxy` sets the local address only then.
+fn is_connected() -> bool {
+    host::property(&["upstream", "local_address"]).is_some()
+}
+
+impl vm::Wake for Router {
+    fn wake(&self, now: Timestamp) {
+        self.tick(now);
+    }
+}
+
+/// One connection of an application.
+pub struct Connection {
+    id: u32,
+    router: Rc<Router>,
+}
+
+impl Connection {
+    /// Not yet connected.
+    pub fn new(id: u32, router: &Rc<Router>) -> Self {
+        Self {
+            id,
+            router: router.clone(),
+        }
+    }
+}
+
+impl Context for Connection {}
+
+impl StreamContext for Connection {
+    fn on_new_connection(&mut self) -> types::Action {
+        let now = host::now();
+        let listener =
+            host::property(&["destination", "address"]).and_then(|text| Address::parse(&text).ok());
+        let verdict = self
+            .router
+            .admission
+            .borrow_mut()
+            .connect(now, self.id, listener.as_ref());
+        match verdict {
+            Verdict::Dial(address) => match filter_state::route_to(&address) {
+                Ok(()) => types::Action::Continue,
+                Err(_) => types::Action::Pause,
+            },
+            Verdict::Hold => {
+                self.router.pace();
+                let _ = host::act_as(self.id);
+                types::Action::Pause
+            }
+            Verdict::Refuse(why) => {
+                if self.router.prepare_refusal(&why) {
+                    types::Action::Continue
+                } else {
+                    vm::close_soon(self.id);
+                    types::Action::Pause
+                }
+            }
+        }
+    }
+
+    fn on_downstream_data(&mut self, _size: usize, _end_of_stream: bool) -> types::Action {
+        if self.router.admission.borrow_mut().client_data(self.id) {
+            types::Action::Pause
+        } else {
+            types::Action::Continue
+        }
+    }
+
+    fn on_upstream_data(&mut self, _size: usize, _end_of_stream: bool) -> types::Action {
+        if let Some(text) = self.router.admission.borrow_mut().upstream_data(self.id) {
+            let _ = host::replace_bytes(host::Bytes::Upstream, text.as_bytes());
+        }
+        types::Action::Continue
+    }
+
+    fn on_downstream_close(&mut self, _peer: types::PeerType) {
+        self.router.admission.borrow_mut().closed(self.id);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Ok(mut admission) = self.router.admission.try_borrow_mut() {
+            admission.closed(self.id);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The shared data: one [`Topology`] per master, one [`Roster`] per watch. Written by compare-and-swap from whatever
+//! worker learnt something, read by all.
+
+use crate::{host, metrics, vm};
+use sentinel_core::{
+    fact::{Fact, Severity},
+    roster::Roster,
+    time::Timestamp,
+    topology::Topology,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// How often a lost race for a value is run again. Losers go on at their next poll.
+const MAX_RACES: usize = 16;
+
+/// The topology of one master as it is now, if it is newer than `generation`.
+///
+/// The value starts with its generation and a line feed, so that nobody parses what has not changed.
+pub fn topology_newer_than(master_name: &str, generation: Option<u64>) -> Option<Topology> {
+    let (value, _) = host::shared_data(&topology_key(master_name)).ok()?;
+    let (head, body) = split(&value)?;
+    if Some(head) == generation {
+        return None;
+    }
+    serde_json::from_slice(body).ok()
+}
+
+/// Changes the topology of one master; tells, counts and spreads what came of it.
+pub fn update_topology(
+    now: Timestamp,
+    master_name: &str,
+    change: impl Fn(&mut Topology) -> Vec<Fact>,
+) {
+    let key = topology_key(master_name);
+    for _ in 0..MAX_RACES {
+        let (mut topology, cas) = match host::shared_data(&key) {
+            Ok((value, cas)) => (
+                split(&value)
+                    .and_then(|(_, body)| serde_json::from_slice(body).ok())
+                    .unwrap_or_default(),
+                cas,
+            ),
+            Err(_) => (Topology::default(), u32::MAX),
+        };
+        let before = topology.clone();
+        let facts = change(&mut topology);
+        if topology == before {
+            return;
+        }
+        let mut value = format!("{}\n", topology.generation).into_bytes();
+        if serde_json::to_writer(&mut value, &topology).is_err() {
+            return;
+        }
+        match host::set_shared_data(&key, &value, cas) {
+            Err(host::CAS_MISMATCH) => continue,
+            _ => {
+                if topology.generation != before.generation {
+                    vm::wake_all(now);
+                }
+                tell(master_name, &topology, &facts);
+                return;
+            }
+        }
+    }
+}
+
+/// Changes the roster of one watch; returns what `change` returned the last time it was run.
+pub fn update_roster<T>(watch: &str, change: impl Fn(&mut Roster) -> T) -> Option<T> {
+    update(&format!("redis_sentinel/roster/{watch}"), change)
+}
+
+fn update<V: Serialize + DeserializeOwned + Default + Clone + PartialEq, T>(
+    key: &str,
+    change: impl Fn(&mut V) -> T,
+) -> Option<T> {
+    for _ in 0..MAX_RACES {
+        let (mut value, cas) = match host::shared_data(key) {
+            Ok((bytes, cas)) => (serde_json::from_slice::<V>(&bytes).unwrap_or_default(), cas),
+            Err(_) => (V::default(), u32::MAX),
+        };
+        let before = value.clone();
+        let result = change(&mut value);
+        if value == before {
+            return Some(result);
+        }
+        let bytes = serde_json::to_vec(&value).ok()?;
+        match host::set_shared_data(key, &bytes, cas) {
+            Err(host::CAS_MISMATCH) => continue,
+            _ => return Some(result),
+        }
+    }
+    None
+}
+
+fn tell(master_name: &str, topology: &Topology, facts: &[Fact]) {
+    for fact in facts {
+        match fact.severity() {
+            Severity::Debug => log::debug!("{master_name}: {fact}"),
+            Severity::Info => log::info!("{master_name}: {fact}"),
+            Severity::Warn => log::warn!("{master_name}: {fact}"),
+        }
+        if let Some(counter) = fact.counter() {
+            metrics::count(master_name, counter);
+        }
+        if matches!(fact, Fact::Master { .. }) {
+            metrics::set(
+                master_name,
+                "config_epoch",
+                topology.config_epoch().unwrap_or(0),
+            );
+        }
+    }
+}
+
+fn topology_key(master_name: &str) -> String {
+    format!("redis_sentinel/topology/{master_name}")
+}
+
+fn split(value: &[u8]) -> Option<(u64, &[u8])> {
+    let end = value.iter().position(|byte| *byte == b'\n')?;
+    let head = core::str::from_utf8(value.get(..end)?).ok()?.parse().ok()?;
+    Some((head, value.get(end.saturating_add(1)..)?))
+}
