@@ -1,0 +1,222 @@
+//! What most tests start from: `envoy/redis.yaml` in small, with three Sentinels that agree.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use redis_sentinel_tests::host::{
+    Conn, Heartbeat, Link, Opinion, Process, Root, Sentinel, Server, Worker,
+};
+use serde_json::{Value, json};
+
+/// The master at the start, and its two replicas.
+pub const MASTER: &str = "10.0.1.1:6379";
+pub const REPLICA: &str = "10.0.1.2:6379";
+pub const OTHER_REPLICA: &str = "10.0.1.3:6379";
+/// The listeners for applications.
+pub const LISTENER: &str = "127.0.0.1:6379";
+pub const REPLICA_LISTENER: &str = "127.0.0.1:6380";
+/// The key under which the address to dial stands.
+pub const ORIGINAL_DST: &str = "envoy.network.transport_socket.original_dst_address";
+pub const CLUSTER: &str = "envoy.tcp_proxy.cluster";
+pub const NAME: &str = "mymaster";
+
+/// One worker's listeners.
+pub struct Side {
+    pub worker: Worker,
+    pub router: Root,
+    pub watch: Root,
+}
+
+/// A process that watches three Sentinels, one per slot, the slots spread over the workers.
+pub struct Site {
+    pub process: Process,
+    pub sides: Vec<Side>,
+    pub sentinels: Vec<Sentinel>,
+    pub heartbeats: Vec<Heartbeat>,
+}
+
+/// How a [`Site`] differs from the usual one.
+pub struct Plan {
+    pub workers: usize,
+    pub router: Value,
+    pub watch: Value,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            workers: 2,
+            router: json!({ "master_name": NAME }),
+            watch: json!({ "masters": [NAME], "discovered_cluster": "sentinel_discovered" }),
+        }
+    }
+}
+
+impl Plan {
+    /// Configured and not yet watching.
+    pub fn build(self) -> Site {
+        let process = Process::new();
+        let addresses = ["10.0.0.1:26379", "10.0.0.2:26379", "10.0.0.3:26379"];
+        let sentinels = addresses.map(|address| {
+            let mut opinion = Opinion::new(MASTER, 1);
+            opinion.replicas = vec![REPLICA.to_owned(), OTHER_REPLICA.to_owned()];
+            Sentinel::start(&process, address, NAME, opinion)
+        });
+        Sentinel::introduce(&sentinels);
+        process.cluster("sentinel_seeds", &addresses);
+        let side = |_| {
+            let worker = process.worker();
+            let router = worker
+                .root("redis_router", self.router.clone())
+                .expect("the router's configuration");
+            let watch = worker
+                .root("sentinel_watch", self.watch.clone())
+                .expect("the watch's configuration");
+            Side {
+                worker,
+                router,
+                watch,
+            }
+        };
+        let sides = (0..self.workers).map(side).collect();
+        Site {
+            process,
+            sides,
+            sentinels: sentinels.into(),
+            heartbeats: Vec::new(),
+        }
+    }
+
+    /// Watching, with the master known and every conversation past its start.
+    pub fn settled(self) -> Site {
+        let mut site = self.build();
+        site.watch();
+        site.settle();
+        site
+    }
+}
+
+impl Site {
+    /// Starts the heartbeats of the three slots.
+    pub fn watch(&mut self) {
+        for slot in 0..3 {
+            let root = &self.sides[slot % self.sides.len()].watch;
+            self.heartbeats.push(Heartbeat::start(
+                &self.process,
+                root,
+                &format!("@redis-sentinel-watch-{slot}"),
+            ));
+        }
+    }
+
+    /// Waits until every Sentinel is subscribed to.
+    pub fn settle(&self) {
+        let all = || {
+            self.sentinels
+                .iter()
+                .all(|s| s.subscribers("+switch-master") == 1)
+        };
+        assert!(
+            self.process.advance_until(Duration::from_secs(20), all),
+            "{}",
+            self.story()
+        );
+        self.process.advance_ms(50);
+    }
+
+    /// A client connects to the master's listener of a worker.
+    pub fn client(&self, worker: usize) -> Conn {
+        self.sides[worker].router.connect(LISTENER)
+    }
+
+    /// Changes what all Sentinels hold of the master.
+    pub fn all(&self, change: impl Fn(&mut Opinion)) {
+        self.sentinels.iter().for_each(|s| s.change(NAME, &change));
+    }
+
+    /// The log, for assertion messages.
+    pub fn story(&self) -> String {
+        let lines = self.process.log();
+        lines
+            .iter()
+            .map(|l| {
+                format!(
+                    "{:>9.3} worker {}: {}\n",
+                    l.at.as_secs_f64(),
+                    l.worker,
+                    l.text
+                )
+            })
+            .collect()
+    }
+
+    /// What a leader says when it has chosen the replica.
+    pub fn publish_selected(&self, leader: usize) {
+        let payload = format!("slave {REPLICA} 10.0.1.2 6379 @ {NAME} 10.0.1.1 6379");
+        for channel in ["+selected-slave", "+failover-state-send-slaveof-noone"] {
+            self.sentinels[leader].publish(&self.process, channel, &payload);
+        }
+    }
+
+    /// What a leader says when the replica has become the master, with the answers that go with it.
+    pub fn publish_promoted(&self, leader: usize) {
+        self.sentinels[leader].change(NAME, |o| {
+            o.reported = Some(MASTER.to_owned());
+            REPLICA.clone_into(&mut o.address);
+            o.epoch += 1;
+        });
+        let payload = format!("slave {REPLICA} 10.0.1.2 6379 @ {NAME} 10.0.1.1 6379");
+        self.sentinels[leader].publish(&self.process, "+promoted-slave", &payload);
+    }
+
+    /// What a follower says when the leader's hello told it of the new master.
+    pub fn publish_switch(&self, follower: usize) {
+        self.sentinels[follower].change(NAME, |o| {
+            o.reported = None;
+            if o.address != REPLICA {
+                o.epoch += 1;
+            }
+            REPLICA.clone_into(&mut o.address);
+        });
+        let payload = format!("{NAME} 10.0.1.1 6379 10.0.1.2 6379");
+        self.sentinels[follower].publish(&self.process, "+switch-master", &payload);
+    }
+}
+
+/// A Redis node that answers every command line with `+OK`, and ROLE truthfully.
+pub struct Redis {
+    pub role: &'static str,
+    pub roles_asked: u32,
+}
+
+impl Redis {
+    /// Puts one at an address.
+    pub fn start(process: &Process, address: &str, role: &'static str) -> Rc<RefCell<Self>> {
+        let redis = Rc::new(RefCell::new(Self {
+            role,
+            roles_asked: 0,
+        }));
+        process.serve(address, redis.clone());
+        redis
+    }
+}
+
+impl Server for Redis {
+    fn data(&mut self, process: &Process, link: &Link, bytes: &[u8]) {
+        let text = String::from_utf8_lossy(bytes);
+        if text.contains("ROLE") {
+            self.roles_asked += 1;
+            let reply = match self.role {
+                "master" => "*3\r\n$6\r\nmaster\r\n:425\r\n*0\r\n",
+                "slave" => {
+                    "*5\r\n$5\r\nslave\r\n$8\r\n10.0.1.1\r\n:6379\r\n$9\r\nconnected\r\n:425\r\n"
+                }
+                refusal => refusal,
+            };
+            link.send(process, reply.as_bytes());
+        } else {
+            link.send(process, &b"+OK\r\n".repeat(text.matches("\r\n").count()));
+        }
+    }
+}
