@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-/// Removed on drop, unless the thread is panicking.
+use crate::wait;
+
+/// Removed on drop, unless the thread is panicking or has waited in vain.
 pub struct Scratch(Option<TempDir>);
 
 impl Scratch {
@@ -33,7 +35,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let Some(dir) = self.0.take() else { return };
-        if !std::thread::panicking() {
+        if !std::thread::panicking() && !wait::in_vain() {
             return; // TempDir removes it
         }
         let path = dir.keep();

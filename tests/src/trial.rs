@@ -14,7 +14,7 @@ use crate::outcome::Outcome;
 use crate::ports::PortBlock;
 use crate::render::Config;
 use crate::wait;
-use crate::workload::{Plan, Workload};
+use crate::workload::{Plan, Record, Workload};
 
 /// A cluster behind Envoy, with an ear on every Sentinel.
 pub struct Trial {
@@ -89,7 +89,7 @@ impl Trial {
         );
         std::thread::sleep(Duration::from_secs(1)); // whatever still goes wrong now is part of the outcome
         let records = load.stop();
-        back?;
+        back.with_context(|| stragglers(&records, new))?;
         Outcome::of(&records, begun, promoted, new)
     }
 
@@ -124,4 +124,23 @@ impl Trial {
                 })
         })
     }
+}
+
+/// What those saw who never wrote to `master`.
+fn stragglers(records: &[Record], master: u16) -> String {
+    let away = |record: &&Record| record.acks.last().is_none_or(|ack| ack.node != master);
+    let stragglers: Vec<_> = records
+        .iter()
+        .filter(away)
+        .map(|record| Record {
+            acks: vec![],
+            ..record.clone()
+        })
+        .collect();
+    format!(
+        "{} of {} clients, the first of them {:?}",
+        stragglers.len(),
+        records.len(),
+        stragglers.first()
+    )
 }

@@ -10,6 +10,7 @@ use anyhow::{Result, bail};
 pub const LONG: Duration = Duration::from_secs(30);
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static IN_VAIN: AtomicBool = AtomicBool::new(false);
 
 /// Ends every wait of this process with an error, so that what was started half-way is dropped, and with it stopped.
 pub fn interrupt() {
@@ -19,6 +20,11 @@ pub fn interrupt() {
 /// Whether someone called [`interrupt`].
 pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// Whether a wait of this process ended without what it waited for: then someone will want the logs.
+pub fn in_vain() -> bool {
+    IN_VAIN.load(Ordering::Relaxed)
 }
 
 /// Calls `probe` until it returns something, at most for `bound`; `what` says what was waited for.
@@ -32,6 +38,7 @@ pub fn until<T>(what: &str, bound: Duration, mut probe: impl FnMut() -> Option<T
             bail!("interrupted");
         }
         if Instant::now() >= end {
+            IN_VAIN.store(true, Ordering::Relaxed);
             bail!("waited {bound:?} for {what}");
         }
         sleep(Duration::from_millis(10));

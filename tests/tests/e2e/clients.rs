@@ -78,11 +78,7 @@ fn redis_cli() -> Result<()> {
         cli(port, &[], b"MULTI\nINCR n\nINCRBY n 41\nEXEC\n")?,
         "OK\nQUEUED\nQUEUED\n1\n42"
     );
-    assert_eq!(
-        cli(port, &["-3", "hello"], b"")?.lines().nth(5),
-        Some("3"),
-        "the protocol's version"
-    );
+    assert!(cli(port, &["-3", "hello"], b"")?.contains("proto 3"));
     assert_eq!(
         cli(
             port,
