@@ -1,5 +1,8 @@
 //! How a connection's bytes pass the filter chain `[wasm, tcp_proxy]`, in the order in which Envoy does it.
 
+use std::rc::Rc;
+use std::time::Duration;
+
 use wasmtime::{AsContextMut, Result};
 
 use super::calls::{enter, frame};
@@ -63,6 +66,11 @@ fn run_chain(cx: &mut Cx<'_>, stream: &StreamRef) -> Result<()> {
 pub fn resume(cx: &mut Cx<'_>, stream: &StreamRef) -> Result<()> {
     stream.borrow_mut().paused = false;
     pass_on(cx, stream);
+    // The buffer has room again, so Envoy reads on: by an event of its own, not within this call.
+    let (worker, stream) = (cx.data().worker, Rc::clone(stream));
+    cx.data().hub.after(Duration::ZERO, move |p| {
+        p.with(worker, |cx| read(cx, &stream))
+    });
     Ok(())
 }
 

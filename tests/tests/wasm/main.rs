@@ -2,4 +2,15 @@
 
 mod site;
 
-mod smoke;
+mod chunking;
+mod churn;
+mod configuration;
+mod fence;
+mod hold;
+mod hostile;
+mod probe;
+mod readiness;
+mod reentrancy;
+mod shared;
+mod switch;
+mod watch;

@@ -220,3 +220,19 @@ impl Server for Redis {
         }
     }
 }
+
+/// Envoy's echo filter, which stands where `tcp_proxy` does elsewhere.
+pub struct Echo;
+
+impl Echo {
+    /// Puts it behind the readiness listeners.
+    pub fn start(process: &Process) {
+        process.serve("echo", Rc::new(RefCell::new(Self)));
+    }
+}
+
+impl Server for Echo {
+    fn data(&mut self, process: &Process, link: &Link, bytes: &[u8]) {
+        link.send(process, bytes);
+    }
+}

@@ -1,0 +1,227 @@
+//! The conversation with the Sentinels over the health checker's heartbeat.
+
+use std::time::Duration;
+
+use redis_sentinel_tests::host::Heartbeat;
+use serde_json::json;
+
+use crate::site::{MASTER, NAME, Plan};
+
+#[test]
+fn every_sentinel_is_watched_and_the_heartbeats_are_answered() {
+    let site = Plan::default().settled();
+    site.process.advance_ms(10_000);
+    for (slot, heartbeat) in site.heartbeats.iter().enumerate() {
+        assert!(
+            heartbeat.healthy() && heartbeat.failures() <= 1,
+            "slot {slot}: {}",
+            site.story()
+        );
+        assert_eq!(heartbeat.stray(), b"", "slot {slot}");
+    }
+    for sentinel in &site.sentinels {
+        assert_eq!(sentinel.connections(), 1, "{}", site.story());
+        let polls = sentinel
+            .state()
+            .commands
+            .iter()
+            .filter(|c| c.contains("GET-MASTER-ADDR"))
+            .count();
+        assert!((10..=13).contains(&polls), "{polls} polls in 10 s");
+    }
+    assert_eq!(
+        site.process.logged("watching").len(),
+        site.process.logged("watching Sentinel 10.0.0").len()
+    );
+}
+
+/// The health checker looks for "." anywhere in what it gets, and every address has one.
+#[test]
+fn pushes_between_heartbeats_never_reach_the_health_checker() {
+    let site = Plan::default().settled();
+    for i in 0..200 {
+        for sentinel in &site.sentinels {
+            sentinel.publish(
+                &site.process,
+                "+sdown",
+                &format!("slave 10.0.1.2:6379 10.0.1.2 6379 @ {NAME} 10.0.1.1 6379"),
+            );
+        }
+        site.process.advance(Duration::from_millis(i % 40));
+    }
+    assert!(
+        site.heartbeats
+            .iter()
+            .all(|h| h.stray().is_empty() && h.healthy())
+    );
+    assert_eq!(
+        site.sentinels
+            .iter()
+            .map(|s| s.connections())
+            .sum::<usize>(),
+        3
+    );
+}
+
+#[test]
+fn an_old_sentinel_or_one_that_forbids_subscribe_is_polled() {
+    let mut site = Plan::default().build();
+    site.sentinels[0].edit().knows_hello = false;
+    site.sentinels[1].edit().may_subscribe = false;
+    site.watch();
+    site.process.advance_ms(5_000);
+    assert!(
+        site.heartbeats.iter().all(Heartbeat::healthy),
+        "{}",
+        site.story()
+    );
+    assert_eq!(
+        site.process.logged("by polls alone").len(),
+        2,
+        "{}",
+        site.story()
+    );
+    assert_eq!(site.client(0).upstream().as_deref(), Some(MASTER));
+}
+
+#[test]
+fn a_sentinel_that_hangs_is_given_up_and_used_again() {
+    let site = Plan::default().settled();
+    site.sentinels[1].edit().hung = true;
+    site.process.advance_ms(10_000);
+    let told = site.process.logged("given up: it did not answer in time");
+    assert_eq!(told.len(), 1, "told once: {}", site.story());
+    assert!(told[0].at < Duration::from_secs(3), "{:?}", told[0]);
+    site.sentinels[1].edit().hung = false;
+    site.process.advance_ms(12_000);
+    assert_eq!(
+        site.sentinels[1].subscribers("+switch-master"),
+        1,
+        "{}",
+        site.story()
+    );
+    assert!(site.heartbeats.iter().all(Heartbeat::healthy));
+}
+
+#[test]
+fn sentinels_that_crash_are_replaced_and_the_last_master_stays() {
+    let site = Plan::default().settled();
+    for sentinel in &site.sentinels {
+        site.process.refuse(&sentinel.state().address);
+        sentinel.drop_connections(&site.process);
+    }
+    site.process.advance_ms(20_000);
+    assert!(site.heartbeats.iter().all(|h| !h.healthy()));
+    assert_eq!(
+        site.client(1).upstream().as_deref(),
+        Some(MASTER),
+        "{}",
+        site.story()
+    );
+    for sentinel in &site.sentinels {
+        site.process.restore(&sentinel.state().address);
+    }
+    site.process.advance_ms(15_000);
+    assert!(
+        site.heartbeats.iter().all(Heartbeat::healthy),
+        "{}",
+        site.story()
+    );
+    assert!(
+        site.sentinels.iter().all(|s| s.connections() == 1),
+        "{}",
+        site.story()
+    );
+}
+
+#[test]
+fn slots_without_a_sentinel_of_their_own_wait() {
+    let mut site = Plan::default().build();
+    site.watch();
+    for slot in 3..6 {
+        let root = &site.sides[0].watch;
+        site.heartbeats.push(Heartbeat::start(
+            &site.process,
+            root,
+            &format!("@redis-sentinel-watch-{slot}"),
+        ));
+    }
+    site.process.advance_ms(30_000);
+    assert!(
+        site.sentinels.iter().all(|s| s.connections() == 1),
+        "{}",
+        site.story()
+    );
+    assert_eq!(
+        site.heartbeats.iter().filter(|h| h.healthy()).count(),
+        3,
+        "{}",
+        site.story()
+    );
+}
+
+#[test]
+fn without_a_discovered_cluster_the_seeds_are_enough() {
+    let mut site = Plan {
+        watch: json!({ "masters": [NAME] }),
+        ..Plan::default()
+    }
+    .build();
+    site.watch();
+    site.process.advance_ms(5_000);
+    assert!(
+        site.heartbeats.iter().all(Heartbeat::healthy),
+        "{}",
+        site.story()
+    );
+    assert_eq!(site.client(0).upstream().as_deref(), Some(MASTER));
+}
+
+#[test]
+fn a_sentinel_that_wants_a_password_is_told_apart_from_a_dead_one() {
+    let mut site = Plan::default().build();
+    site.sentinels
+        .iter()
+        .for_each(|s| s.edit().password = Some("secret".to_owned()));
+    site.watch();
+    site.process.advance_ms(5_000);
+    assert!(
+        !site.process.logged("refuses the credentials").is_empty(),
+        "{}",
+        site.story()
+    );
+    assert!(
+        site.process
+            .log()
+            .iter()
+            .all(|l| !l.text.contains("secret"))
+    );
+}
+
+#[test]
+fn the_wall_clock_may_jump() {
+    let site = Plan::default().settled();
+    for seconds in [3_600, -86_400, 1_000_000] {
+        site.process.jump_wall_clock(seconds);
+        site.process.advance_ms(3_000);
+    }
+    assert!(
+        site.heartbeats
+            .iter()
+            .all(|h| h.healthy() && h.failures() <= 1),
+        "{}",
+        site.story()
+    );
+    assert_eq!(site.process.logged("given up").len(), 0, "{}", site.story());
+}
+
+/// An idle module does nothing but poll: no tick is faster than that needs.
+#[test]
+fn an_idle_module_ticks_slowly() {
+    let site = Plan::default().settled();
+    site.process.advance_ms(5_000);
+    for side in &site.sides {
+        let router = side.worker.tick_period(&side.router).expect("a tick");
+        assert!(router >= Duration::from_secs(1), "router: {router:?}");
+    }
+}
