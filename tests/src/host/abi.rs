@@ -148,11 +148,13 @@ fn arm_tick(vm: &Vm, root: u32) {
                         .is_some_and(|r| r.tick_generation == generation)
                 };
                 if current(cx) {
+                    cx.data_mut().ticks += 1;
                     enter(cx, frame(root), |cx, e| {
                         e.on_tick.call(cx.as_context_mut(), root)
                     })?;
                 }
                 if current(cx) {
+                    cx.data_mut().ticks += 1;
                     arm_tick(cx.data(), root);
                 }
                 Ok(())

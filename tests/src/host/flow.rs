@@ -104,10 +104,9 @@ fn pass_on(cx: &mut Cx<'_>, stream: &StreamRef) {
 
 /// Reads what the client sent, as far as `tcp_proxy` and the buffer limit let Envoy read at all.
 pub fn read(cx: &mut Cx<'_>, stream: &StreamRef) -> Result<()> {
-    let early = cx.data().hub.early_reads.get();
     loop {
         let mut s = stream.borrow_mut();
-        let open = s.closed.is_none() && (early || matches!(s.proxy, Proxy::Connected(_)));
+        let open = s.closed.is_none() && (s.early_reads || matches!(s.proxy, Proxy::Connected(_)));
         if !open || s.read_buffer.len() >= READ_LIMIT {
             return Ok(());
         }

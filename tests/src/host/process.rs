@@ -102,9 +102,10 @@ impl Process {
         self.hub.close_mode.set(mode);
     }
 
-    /// Lets filters see bytes before `tcp_proxy` is connected, as some filters in a chain make Envoy do.
-    pub fn early_reads(&self) {
-        self.hub.early_reads.set(true);
+    /// Whether filters of connections made from now on see bytes before `tcp_proxy` is connected. Envoy's own `tcp_proxy`
+    /// lets them only where it is told to; another filter in its place may.
+    pub fn early_reads(&self, early: bool) {
+        self.hub.early_reads.set(early);
     }
 
     /// From now on bytes arrive in random pieces, the same ones for the same seed.

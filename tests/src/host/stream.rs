@@ -61,6 +61,8 @@ pub struct Stream {
     pub dials: Vec<Dial>,
     /// Set while the filter holds the chain; `tcp_proxy` sees nothing.
     pub paused: bool,
+    /// Whether filters see bytes before `tcp_proxy` has an upstream.
+    pub early_reads: bool,
     /// Whether `on_new_connection` was called.
     pub initialized: bool,
     pub closed: Option<Peer>,
@@ -112,6 +114,7 @@ impl Stream {
             proxy: Proxy::Idle,
             dials: Vec::new(),
             paused: false,
+            early_reads: false,
             initialized: false,
             closed: None,
             socket: VecDeque::new(),

@@ -59,6 +59,7 @@ pub struct Vm {
     pub exports: Option<Rc<Exports>>,
     pub memory: Option<Memory>,
     pub random: u64,
+    pub ticks: u64,
 }
 
 impl Vm {
@@ -77,6 +78,7 @@ impl Vm {
             exports: None,
             memory: None,
             random: worker as u64 + 1,
+            ticks: 0,
         }
     }
 

@@ -126,13 +126,10 @@ impl Worker {
             .with(self.index, |cx| Ok(cx.data().streams.len()))
     }
 
-    /// The period of a root's tick, if it has one.
+    /// How many ticks the VM has had.
     #[must_use]
-    pub fn tick_period(&self, root: &Root) -> Option<Duration> {
-        let tick = self
-            .process
-            .with(self.index, |cx| Ok(cx.data().roots[&root.id].tick));
-        (tick > 0).then(|| Duration::from_millis(u64::from(tick)))
+    pub fn ticks(&self) -> u64 {
+        self.process.with(self.index, |cx| Ok(cx.data().ticks))
     }
 }
 
@@ -154,7 +151,9 @@ impl Root {
         };
         let stream = worker.process.with(worker.index, |cx| {
             let id = cx.data_mut().allocate_context();
-            let stream = Rc::new(RefCell::new(Stream::new(id, self.id, listener)));
+            let mut stream = Stream::new(id, self.id, listener);
+            stream.early_reads = worker.process.hub.early_reads.get();
+            let stream = Rc::new(RefCell::new(stream));
             cx.data_mut().streams.insert(id, Rc::clone(&stream));
             flow::accept(cx, &stream)?;
             Ok(stream)

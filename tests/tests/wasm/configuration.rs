@@ -19,7 +19,7 @@ fn the_example_is_accepted() {
         ),
         (
             "role_probe",
-            json!({ "master_name": "mymaster", "early_switch": true }),
+            json!({ "master_name": "mymaster", "interval": "0.5s" }),
         ),
         ("readiness", json!({ "masters": ["mymaster", "other"] })),
     ] {
@@ -87,9 +87,9 @@ fn what_is_wrong_is_named() {
             &["`fence_timeout`"],
         ),
         (
-            "role_probe",
-            json!({ "master_name": "a", "early_switch": "yes" }),
-            &["role_probe", "`early_switch`"],
+            "early_switch",
+            json!({ "master_name": "a", "enabled": "yes" }),
+            &["early_switch", "`enabled`"],
         ),
         (
             "readiness",

@@ -86,11 +86,7 @@ fn an_abort_ends_it_without_loss() {
     let site = Plan::default().settled();
     let mut writers = fenced(&site);
     let newcomer = site.client(1);
-    site.sentinels[1].publish(
-        &site.process,
-        "-failover-abort-slave-timeout",
-        &format!("master {NAME} 10.0.1.1 6379"),
-    );
+    site.publish_aborted(1);
     site.process.advance_ms(2);
     for writer in &mut writers {
         assert_eq!(writer.conn.forwarded(), writer.sent, "{}", site.story());
@@ -111,10 +107,6 @@ fn its_bound_ends_it_without_loss() {
     let site = Plan::default().settled();
     let mut writers = fenced(&site);
     // The leader stays in the middle of its failover and says nothing more.
-    site.sentinels[1].change(NAME, |o| {
-        "master,failover_in_progress".clone_into(&mut o.flags);
-        o.failover_state = Some("wait_promotion".to_owned());
-    });
     site.process.advance_ms(2_900);
     assert!(writers.iter().all(|w| w.conn.paused()), "{}", site.story());
     site.process.advance_ms(200);
@@ -150,6 +142,9 @@ fn a_second_failover_is_fenced_again() {
     let client = site.client(0);
     assert_eq!(client.upstream().as_deref(), Some(REPLICA));
     let payload = format!("slave {MASTER} 10.0.1.1 6379 @ {NAME} 10.0.1.2 6379");
+    site.sentinels[0].change(NAME, |o| {
+        "master,failover_in_progress".clone_into(&mut o.flags)
+    });
     site.sentinels[0].publish(&site.process, "+selected-slave", &payload);
     site.process.advance_ms(2);
     client.send(b"INCR n\r\n");
@@ -222,11 +217,7 @@ fn what_is_kept_per_connection_is_bounded() {
         "{}",
         client.buffered()
     );
-    site.sentinels[0].publish(
-        &site.process,
-        "-failover-abort-no-good-slave",
-        &format!("master {NAME} 10.0.1.1 6379"),
-    );
+    site.publish_aborted(0);
     site.process.advance(Duration::from_millis(5));
     client.send(b"end");
     assert!(
@@ -250,11 +241,7 @@ fn a_client_that_ends_its_direction_while_fenced_loses_nothing() {
         !client.forwarded_fin(),
         "a FIN must not overtake the bytes before it"
     );
-    site.sentinels[2].publish(
-        &site.process,
-        "-failover-abort-no-good-slave",
-        &format!("master {NAME} 10.0.1.1 6379"),
-    );
+    site.publish_aborted(2);
     site.process.advance_ms(2);
     assert_eq!(client.forwarded(), b"SET k v\r\n", "{}", site.story());
     assert!(client.forwarded_fin());

@@ -35,7 +35,7 @@ fn the_first_connection_is_held_and_then_led_to_the_master() {
 fn the_filter_state_is_this() {
     let site = Plan::default().settled();
     let client = site.client(0);
-    let mut golden = b"\x0a\x38".to_vec();
+    let mut golden = b"\x0a\x33".to_vec();
     golden.extend(ORIGINAL_DST.bytes());
     golden.extend(b"\x12\x0d10.0.1.1:6379\x18\x02");
     assert_eq!(client.filter_state_calls(), [golden]);
@@ -50,8 +50,9 @@ fn the_filter_state_is_this() {
 #[test]
 fn nothing_falls_through_where_reads_begin_early() {
     let mut site = Plan::default().build();
-    site.process.early_reads();
+    site.process.early_reads(true);
     let client = site.client(0);
+    site.process.early_reads(false);
     for piece in [&b"SET "[..], b"k ", b"v\r\n"] {
         client.send(piece);
     }

@@ -5,11 +5,11 @@ use serde_json::{Value, json};
 
 use crate::site::{MASTER, NAME, Plan, REPLICA, Redis, Site};
 
-fn probed(configuration: Value) -> (Site, Heartbeat) {
+fn probed(root_id: &str, configuration: Value) -> (Site, Heartbeat) {
     let site = Plan::default().settled();
     let root = site.sides[0]
         .worker
-        .root("role_probe", configuration)
+        .root(root_id, configuration)
         .expect("accepted");
     let heartbeat = Heartbeat::start(&site.process, &root, "@redis-sentinel-role-0");
     (site, heartbeat)
@@ -17,7 +17,10 @@ fn probed(configuration: Value) -> (Site, Heartbeat) {
 
 #[test]
 fn the_master_is_asked_once_a_second() {
-    let (site, heartbeat) = probed(json!({ "master_name": NAME }));
+    let (site, heartbeat) = probed(
+        "role_probe",
+        json!({ "master_name": NAME, "interval": "1s" }),
+    );
     let master = Redis::start(&site.process, MASTER, "master");
     site.process.advance_ms(10_500);
     assert!(
@@ -31,7 +34,10 @@ fn the_master_is_asked_once_a_second() {
 
 #[test]
 fn a_master_that_says_it_is_a_replica_gets_no_new_connections() {
-    let (site, _heartbeat) = probed(json!({ "master_name": NAME }));
+    let (site, _heartbeat) = probed(
+        "role_probe",
+        json!({ "master_name": NAME, "interval": "1s" }),
+    );
     let master = Redis::start(&site.process, MASTER, "master");
     site.process.advance_ms(2_000);
     let live = site.client(0);
@@ -52,7 +58,10 @@ fn a_master_that_says_it_is_a_replica_gets_no_new_connections() {
 
 #[test]
 fn without_permission_it_steps_aside_with_one_line() {
-    let (site, _heartbeat) = probed(json!({ "master_name": NAME }));
+    let (site, _heartbeat) = probed(
+        "role_probe",
+        json!({ "master_name": NAME, "interval": "1s" }),
+    );
     Redis::start(
         &site.process,
         MASTER,
@@ -75,7 +84,10 @@ fn a_node_that_loads_or_hangs_or_talks_nonsense_changes_nothing() {
         "",
         "HTTP/1.1 400 Bad Request\r\n\r\n",
     ] {
-        let (site, _heartbeat) = probed(json!({ "master_name": NAME }));
+        let (site, _heartbeat) = probed(
+            "role_probe",
+            json!({ "master_name": NAME, "interval": "1s" }),
+        );
         Redis::start(&site.process, MASTER, reply);
         let client = site.client(0);
         site.process.advance_ms(10_000);
@@ -91,7 +103,10 @@ fn a_node_that_loads_or_hangs_or_talks_nonsense_changes_nothing() {
 
 #[test]
 fn early_switch_follows_the_replicas_own_word() {
-    let (site, _heartbeat) = probed(json!({ "master_name": NAME, "early_switch": true }));
+    let (site, _heartbeat) = probed(
+        "early_switch",
+        json!({ "master_name": NAME, "enabled": true }),
+    );
     Redis::start(&site.process, MASTER, "master");
     let replica = Redis::start(&site.process, REPLICA, "slave");
     site.process.advance_ms(2_000);

@@ -20,6 +20,8 @@ pub const REPLICA_LISTENER: &str = "127.0.0.1:6380";
 pub const ORIGINAL_DST: &str = "envoy.network.transport_socket.original_dst_address";
 pub const CLUSTER: &str = "envoy.tcp_proxy.cluster";
 pub const NAME: &str = "mymaster";
+/// The payload of the events about the replica that is being promoted.
+pub const PROMOTION: &str = "slave 10.0.1.2:6379 10.0.1.2 6379 @ mymaster 10.0.1.1 6379";
 
 /// One worker's listeners.
 pub struct Side {
@@ -48,7 +50,7 @@ impl Default for Plan {
         Self {
             workers: 2,
             router: json!({ "master_name": NAME }),
-            watch: json!({ "masters": [NAME], "discovered_cluster": "sentinel_discovered" }),
+            watch: json!({ "masters": [NAME], "discovered_cluster": "sentinel_discovered", "poll_interval": "1s" }),
         }
     }
 }
@@ -101,7 +103,7 @@ impl Site {
     /// Starts the heartbeats of the three slots.
     pub fn watch(&mut self) {
         for slot in 0..3 {
-            let root = &self.sides[slot % self.sides.len()].watch;
+            let root = &self.sides[slot % self.sides.len().min(2)].watch;
             self.heartbeats.push(Heartbeat::start(
                 &self.process,
                 root,
@@ -151,36 +153,59 @@ impl Site {
             .collect()
     }
 
-    /// What a leader says when it has chosen the replica.
+    /// What a leader says, and what it answers from then on, when it has chosen the replica.
     pub fn publish_selected(&self, leader: usize) {
-        let payload = format!("slave {REPLICA} 10.0.1.2 6379 @ {NAME} 10.0.1.1 6379");
+        let sentinel = &self.sentinels[leader];
+        sentinel.change(NAME, |o| {
+            "master,failover_in_progress,force_failover".clone_into(&mut o.flags);
+            o.failover_state = Some("send_slaveof_noone".to_owned());
+        });
         for channel in ["+selected-slave", "+failover-state-send-slaveof-noone"] {
-            self.sentinels[leader].publish(&self.process, channel, &payload);
+            sentinel.publish(&self.process, channel, PROMOTION);
         }
+        sentinel.change(NAME, |o| {
+            o.failover_state = Some("wait_promotion".to_owned())
+        });
     }
 
-    /// What a leader says when the replica has become the master, with the answers that go with it.
+    /// What a leader says when it gives up.
+    pub fn publish_aborted(&self, leader: usize) {
+        let sentinel = &self.sentinels[leader];
+        let payload = format!("master {NAME} 10.0.1.1 6379");
+        sentinel.publish(&self.process, "-failover-abort-slave-timeout", &payload);
+        sentinel.change(NAME, |o| {
+            "master".clone_into(&mut o.flags);
+            o.failover_state = None;
+        });
+    }
+
+    /// What a leader says, and what it answers from then on, when the replica has become the master: the new address,
+    /// but in `SENTINEL MASTER` still the old one with the new epoch.
     pub fn publish_promoted(&self, leader: usize) {
-        self.sentinels[leader].change(NAME, |o| {
+        let sentinel = &self.sentinels[leader];
+        sentinel.change(NAME, |o| {
             o.reported = Some(MASTER.to_owned());
             REPLICA.clone_into(&mut o.address);
+            o.failover_state = Some("reconf_slaves".to_owned());
             o.epoch += 1;
         });
-        let payload = format!("slave {REPLICA} 10.0.1.2 6379 @ {NAME} 10.0.1.1 6379");
-        self.sentinels[leader].publish(&self.process, "+promoted-slave", &payload);
+        sentinel.publish(&self.process, "+promoted-slave", PROMOTION);
     }
 
-    /// What a follower says when the leader's hello told it of the new master.
-    pub fn publish_switch(&self, follower: usize) {
-        self.sentinels[follower].change(NAME, |o| {
-            o.reported = None;
+    /// What any Sentinel says in the end, the leader last.
+    pub fn publish_switch(&self, sentinel: usize) {
+        let sentinel = &self.sentinels[sentinel];
+        sentinel.change(NAME, |o| {
             if o.address != REPLICA {
                 o.epoch += 1;
             }
+            o.reported = None;
+            o.failover_state = None;
+            "master".clone_into(&mut o.flags);
             REPLICA.clone_into(&mut o.address);
         });
         let payload = format!("{NAME} 10.0.1.1 6379 10.0.1.2 6379");
-        self.sentinels[follower].publish(&self.process, "+switch-master", &payload);
+        sentinel.publish(&self.process, "+switch-master", &payload);
     }
 }
 

@@ -134,30 +134,25 @@ fn sentinels_that_crash_are_replaced_and_the_last_master_stays() {
     );
 }
 
+/// Two slots at one Sentinel are of no use, and of no harm: what must not be is that they chase each other.
 #[test]
-fn slots_without_a_sentinel_of_their_own_wait() {
+fn more_slots_than_sentinels_come_to_rest() {
     let mut site = Plan::default().build();
     site.watch();
     for slot in 3..6 {
         let root = &site.sides[0].watch;
-        site.heartbeats.push(Heartbeat::start(
-            &site.process,
-            root,
-            &format!("@redis-sentinel-watch-{slot}"),
-        ));
+        let address = format!("@redis-sentinel-watch-{slot}");
+        site.heartbeats
+            .push(Heartbeat::start(&site.process, root, &address));
     }
-    site.process.advance_ms(30_000);
+    site.process.advance_ms(60_000);
     assert!(
-        site.sentinels.iter().all(|s| s.connections() == 1),
+        site.sentinels.iter().all(|s| s.connections() >= 1),
         "{}",
         site.story()
     );
-    assert_eq!(
-        site.heartbeats.iter().filter(|h| h.healthy()).count(),
-        3,
-        "{}",
-        site.story()
-    );
+    let lines = site.process.log().len();
+    assert!(lines < 20, "{lines} lines: {}", site.story());
 }
 
 #[test]
@@ -215,13 +210,19 @@ fn the_wall_clock_may_jump() {
     assert_eq!(site.process.logged("given up").len(), 0, "{}", site.story());
 }
 
-/// An idle module does nothing but poll: no tick is faster than that needs.
+/// An idle module does nothing but poll: it wakes for that and hardly for anything else.
 #[test]
-fn an_idle_module_ticks_slowly() {
-    let site = Plan::default().settled();
-    site.process.advance_ms(5_000);
-    for side in &site.sides {
-        let router = side.worker.tick_period(&side.router).expect("a tick");
-        assert!(router >= Duration::from_secs(1), "router: {router:?}");
+fn an_idle_module_wakes_rarely() {
+    let watch = json!({ "masters": [NAME], "discovered_cluster": "sentinel_discovered" });
+    let site = Plan {
+        watch,
+        ..Plan::default()
     }
+    .settled();
+    let _clients: Vec<_> = (0..10).map(|i| site.client(i % 2)).collect();
+    site.process.advance_ms(15_000);
+    let before: u64 = site.sides.iter().map(|s| s.worker.ticks()).sum();
+    site.process.advance_ms(60_000);
+    let ticks = site.sides.iter().map(|s| s.worker.ticks()).sum::<u64>() - before;
+    assert!(ticks <= 60 * 4, "{ticks} ticks of two workers in a minute");
 }
