@@ -14,6 +14,10 @@ pub struct HostError(pub u32);
 /// The shared data have changed since they were read.
 pub const CAS_MISMATCH: HostError = HostError(8);
 
+/// As the `cas` of [`set_shared_data`]: make the value, but do not replace one. (The host checks a `cas` only against
+/// a value that is there, and gives none this number.)
+pub const CREATE: u32 = u32::MAX;
+
 /// Result of a call to the host.
 pub type Result<T> = core::result::Result<T, HostError>;
 
@@ -164,8 +168,6 @@ pub fn shared_data(key: &str) -> Result<(Vec<u8>, u32)> {
 }
 
 /// Replaces a shared value unless somebody else did since `cas` was read.
-///
-/// With a `cas` that no value has, the host makes a new value but does not replace one: `u32::MAX` creates.
 pub fn set_shared_data(key: &str, value: &[u8], cas: u32) -> Result<()> {
     // SAFETY: `key` and `value` are valid for the call.
     check(unsafe {

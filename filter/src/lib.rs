@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | [`router`] | `redis_router` | applications |
 //! | [`watch`] | `sentinel_watch` | Envoy's health checker, once per Sentinel to watch |
-//! | [`probe`] | `role_probe` | Envoy's health checker, once per node to ask for its role |
+//! | [`probe`] | `role_probe` | Envoy's health checker, to ask the master for its own role |
+//! | [`probe`] | `early_switch` | Envoy's health checker, to ask the replica that is being promoted |
 //! | [`readiness`] | `readiness` | Envoy's health checker, to learn whether a master is known |
 //!
 //! [`store`] is the shared data between them and the workers, [`vm`] wakes them, [`host`] is the only caller of Envoy.

@@ -1,11 +1,12 @@
-//! Root id `role_probe`: asks the master, or with `early_switch` the replica that is being promoted, for its own role.
+//! Root ids `role_probe` and `early_switch`: ask a node for its own role. The first asks the master, the second the
+//! replica that is being promoted, if there is one.
 
 use crate::{filter_state, host, store, vm};
 use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types;
 use sentinel_core::{
     address::Address,
-    config::ProbeConfig,
+    config::{EarlySwitchConfig, MasterName, ProbeConfig},
     probe::{Finding, Probe},
     time::Timestamp,
 };
@@ -16,18 +17,18 @@ use std::time::Duration;
 
 /// Most heartbeat connections on one worker.
 const MAX_HEARTBEATS: usize = 64;
-const SLOWEST_TICK: Duration = Duration::from_secs(1);
-const FASTEST_TICK: Duration = Duration::from_millis(10);
 
 /// The root context's state.
 pub struct Prober {
     id: u32,
-    config: ProbeConfig,
+    master_name: MasterName,
+    subject: Subject,
+    interval: Duration,
+    reply_timeout: Duration,
     /// Whom to ask now.
     target: RefCell<Option<Address>>,
     generation: Cell<Option<u64>>,
     probes: RefCell<BTreeMap<u32, Asked>>,
-    tick_period: Cell<Duration>,
 }
 
 struct Asked {
@@ -36,39 +37,60 @@ struct Asked {
     node: Option<Address>,
 }
 
+/// Whom to ask.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Subject {
+    Master,
+    Candidate,
+}
+
 impl Prober {
-    /// Nobody to ask.
-    pub fn new(id: u32, config: ProbeConfig) -> Self {
+    /// Root id `role_probe`.
+    pub fn role_probe(id: u32, config: ProbeConfig) -> Self {
+        Self::new(
+            id,
+            config.master_name,
+            Subject::Master,
+            config.interval.0,
+            config.reply_timeout.0,
+        )
+    }
+
+    /// Root id `early_switch`; `None` where it is not enabled.
+    pub fn early_switch(id: u32, config: EarlySwitchConfig) -> Option<Self> {
+        // The pace is the health checker's: it hands over the next heartbeat as soon as one was answered.
+        config.enabled.then(|| {
+            Self::new(
+                id,
+                config.master_name,
+                Subject::Candidate,
+                Duration::ZERO,
+                config.reply_timeout.0,
+            )
+        })
+    }
+
+    fn new(
+        id: u32,
+        master_name: MasterName,
+        subject: Subject,
+        interval: Duration,
+        reply_timeout: Duration,
+    ) -> Self {
         Self {
             id,
-            config,
+            master_name,
+            subject,
+            interval,
+            reply_timeout,
             target: RefCell::default(),
             generation: Cell::new(None),
             probes: RefCell::default(),
-            tick_period: Cell::new(Duration::ZERO),
         }
     }
 
     fn name(&self) -> &str {
-        self.config.master_name.as_str()
-    }
-
-    /// Follows the topology, asks where a question is due. Only from a root's callback.
-    pub fn tick(&self, now: Timestamp) {
-        if let Some(topology) = store::topology_newer_than(self.name(), self.generation.get()) {
-            self.generation.set(Some(topology.generation));
-            let target = if self.config.early_switch {
-                topology.candidate().cloned()
-            } else {
-                topology.route().master
-            };
-            *self.target.borrow_mut() = target.filter(|target| topology.may_probe(target));
-        }
-        let ids: Vec<u32> = self.probes.borrow().keys().copied().collect();
-        for id in ids {
-            self.attend_one(now, id);
-        }
-        self.pace(now);
+        self.master_name.as_str()
     }
 
     fn attend_one(&self, now: Timestamp, id: u32) {
@@ -132,7 +154,7 @@ impl Prober {
         };
         match finding {
             Ok(Some(Finding::Role(role))) => {
-                let early = self.config.early_switch;
+                let early = self.subject == Subject::Candidate;
                 store::update_topology(now, self.name(), |topology| {
                     topology.role(&node, role, early)
                 });
@@ -154,26 +176,32 @@ impl Prober {
         }
     }
 
-    fn pace(&self, now: Timestamp) {
-        let due = self
-            .probes
-            .borrow()
+    fn next_due(&self) -> Option<Timestamp> {
+        let probes = self.probes.borrow();
+        probes
             .values()
             .filter(|asked| asked.node.is_some())
             .filter_map(|asked| asked.probe.next_due())
-            .min();
-        let due = due
-            .map_or(SLOWEST_TICK, |due| due.since(now))
-            .clamp(FASTEST_TICK, SLOWEST_TICK);
-        if self.tick_period.replace(due) != due && host::act_as(self.id).is_ok() {
-            let _ = host::set_tick(due);
-        }
+            .min()
     }
 }
 
 impl vm::Wake for Prober {
-    fn wake(&self, now: Timestamp) {
-        self.tick(now);
+    /// Follows the topology, asks where a question is due.
+    fn wake(&self, now: Timestamp) -> Option<Timestamp> {
+        if let Some(topology) = store::topology_newer_than(self.name(), self.generation.get()) {
+            self.generation.set(Some(topology.generation));
+            let target = match self.subject {
+                Subject::Master => topology.route().master,
+                Subject::Candidate => topology.candidate().cloned(),
+            };
+            *self.target.borrow_mut() = target.filter(|target| topology.may_probe(target));
+        }
+        let ids: Vec<u32> = self.probes.borrow().keys().copied().collect();
+        for id in ids {
+            self.attend_one(now, id);
+        }
+        self.next_due()
     }
 }
 
@@ -202,13 +230,7 @@ impl StreamContext for Heartbeat {
             vm::close_soon(self.id);
             return types::Action::Pause;
         }
-        // While a promotion runs, the candidate is asked as fast as the health checker hands over heartbeats.
-        let interval = if prober.config.early_switch {
-            Duration::ZERO
-        } else {
-            prober.config.interval.0
-        };
-        let probe = Probe::new(interval, prober.config.reply_timeout.0, None);
+        let probe = Probe::new(prober.interval, prober.reply_timeout, None);
         prober
             .probes
             .borrow_mut()
@@ -240,8 +262,9 @@ impl StreamContext for Heartbeat {
             }
             None => types::Action::Pause,
         };
-        self.prober.pace(now);
-        let _ = host::act_as(self.id);
+        if let Some(due) = self.prober.next_due() {
+            vm::wake_at(now, self.prober.id, due, self.id);
+        }
         action
     }
 

@@ -24,7 +24,7 @@ impl Readiness {
     }
 
     /// Looks until all are known; a master that is known stays known.
-    pub fn tick(&self) {
+    fn look(&self) {
         if !self.ready.get() {
             let known = |name: &str| {
                 store::topology_newer_than(name, None)
@@ -42,8 +42,9 @@ impl Readiness {
 }
 
 impl vm::Wake for Readiness {
-    fn wake(&self, _now: Timestamp) {
-        self.tick();
+    fn wake(&self, _now: Timestamp) -> Option<Timestamp> {
+        self.look();
+        None
     }
 }
 
@@ -66,7 +67,7 @@ impl Context for Question {}
 impl StreamContext for Question {
     fn on_downstream_data(&mut self, _size: usize, _end_of_stream: bool) -> Action {
         // Also looks itself: the main thread's health checker may be quicker than this worker's wake-up.
-        self.readiness.tick();
+        self.readiness.look();
         if self.readiness.ready.get() {
             Action::Continue
         } else {

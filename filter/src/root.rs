@@ -1,4 +1,4 @@
-//! Root contexts: which of the module's four plugins this is, its configuration, its ticks.
+//! Root contexts: which of the module's five plugins this is, its configuration, its ticks.
 
 use crate::{host, plugin_configuration, probe, readiness, router, vm, watch};
 use proxy_wasm::traits::{Context, RootContext, StreamContext};
@@ -13,7 +13,8 @@ pub struct Root {
 }
 
 enum Kind {
-    Unconfigured,
+    /// Not configured yet, or not enabled: its streams wait for nothing.
+    Idle,
     Router(Rc<router::Router>),
     Watch(Rc<watch::Watch>),
     Probe(Rc<probe::Prober>),
@@ -25,7 +26,7 @@ impl Root {
     pub fn new(id: u32) -> Self {
         Self {
             id,
-            kind: Kind::Unconfigured,
+            kind: Kind::Idle,
         }
     }
 
@@ -54,12 +55,22 @@ impl Root {
                 Kind::Watch(watch)
             }
             "role_probe" => {
-                let prober = Rc::new(probe::Prober::new(
+                let prober = Rc::new(probe::Prober::role_probe(
                     self.id,
                     config::parse(&json).map_err(refused)?,
                 ));
                 vm::enter(now, self.id, &prober);
                 Kind::Probe(prober)
+            }
+            "early_switch" => {
+                match probe::Prober::early_switch(self.id, config::parse(&json).map_err(refused)?) {
+                    Some(prober) => {
+                        let prober = Rc::new(prober);
+                        vm::enter(now, self.id, &prober);
+                        Kind::Probe(prober)
+                    }
+                    None => Kind::Idle,
+                }
             }
             "readiness" => {
                 let readiness = Rc::new(readiness::Readiness::new(
@@ -70,11 +81,10 @@ impl Root {
             }
             other => {
                 return Err(format!(
-                    "root_id `{other}` is unknown: redis_router, sentinel_watch, role_probe or readiness is allowed"
+                    "root_id `{other}` is unknown: redis_router, sentinel_watch, role_probe, early_switch or readiness is allowed"
                 ));
             }
         };
-        self.on_tick();
         Ok(())
     }
 }
@@ -93,19 +103,7 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        let now = host::now();
-        vm::tick(now, self.id);
-        vm::close_now();
-        if host::act_as(self.id).is_err() {
-            return;
-        }
-        match &self.kind {
-            Kind::Unconfigured => {}
-            Kind::Router(router) => router.tick(now),
-            Kind::Watch(watch) => watch.tick(now),
-            Kind::Probe(prober) => prober.tick(now),
-            Kind::Readiness(readiness) => readiness.tick(),
-        }
+        vm::on_tick(host::now(), self.id);
     }
 
     fn on_queue_ready(&mut self, queue: u32) {
@@ -118,8 +116,8 @@ impl RootContext for Root {
             Kind::Watch(watch) => Box::new(watch::Heartbeat::new(id, watch)),
             Kind::Probe(prober) => Box::new(probe::Heartbeat::new(id, prober)),
             Kind::Readiness(readiness) => Box::new(readiness::Question::new(readiness)),
-            // The SDK panics on None. Envoy makes no stream for a plugin that it refused.
-            Kind::Unconfigured => Box::new(Nothing),
+            // The SDK panics on None.
+            Kind::Idle => Box::new(Nothing),
         })
     }
 
@@ -130,11 +128,11 @@ impl RootContext for Root {
 
 impl Drop for Root {
     fn drop(&mut self) {
-        vm::leave(self.id);
+        vm::leave(host::now(), self.id);
     }
 }
 
-/// A stream of a plugin that was refused: nothing passes.
+/// A stream of a plugin that is not enabled: nothing passes.
 struct Nothing;
 
 impl Context for Nothing {}

@@ -11,19 +11,12 @@ use sentinel_core::{
 };
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::Duration;
-
-/// Between wake-ups, how often bounds are looked at while nothing is waiting …
-const SLOW_TICK: Duration = Duration::from_secs(1);
-/// … and while something is.
-const FAST_TICK: Duration = Duration::from_millis(20);
 
 /// The root context's state: one listener's connections on this worker.
 pub struct Router {
     id: u32,
     admission: RefCell<Admission>,
     generation: Cell<Option<u64>>,
-    tick_period: Cell<Duration>,
     held_told: Cell<u32>,
 }
 
@@ -34,21 +27,12 @@ impl Router {
             id,
             admission: RefCell::new(Admission::new(config)),
             generation: Cell::new(None),
-            tick_period: Cell::new(Duration::ZERO),
             held_told: Cell::new(0),
         }
     }
 
     fn name(&self) -> String {
         self.admission.borrow().config().master_name.to_string()
-    }
-
-    /// Follows the topology and lets bounds end. Only from a root's callback.
-    pub fn tick(&self, now: Timestamp) {
-        self.follow(now);
-        let actions = self.admission.borrow_mut().expire(now);
-        self.perform(now, actions);
-        self.pace();
     }
 
     fn follow(&self, now: Timestamp) {
@@ -59,16 +43,9 @@ impl Router {
         }
     }
 
-    /// Ticks fast only while something waits. `Admission` must not be borrowed.
-    fn pace(&self) {
-        let (unsettled, held) = {
-            let admission = self.admission.borrow();
-            (admission.is_unsettled(), admission.held())
-        };
-        let period = if unsettled { FAST_TICK } else { SLOW_TICK };
-        if self.tick_period.replace(period) != period && host::act_as(self.id).is_ok() {
-            let _ = host::set_tick(period);
-        }
+    /// Brings the gauge up to date.
+    fn show_held(&self) {
+        let held = self.admission.borrow().held();
         let told = self.held_told.replace(held);
         metrics::shift(
             &self.name(),
@@ -151,8 +128,13 @@ fn is_connected() -> bool {
 }
 
 impl vm::Wake for Router {
-    fn wake(&self, now: Timestamp) {
-        self.tick(now);
+    /// Follows the topology and lets bounds end.
+    fn wake(&self, now: Timestamp) -> Option<Timestamp> {
+        self.follow(now);
+        let actions = self.admission.borrow_mut().expire(now);
+        self.perform(now, actions);
+        self.show_held();
+        self.admission.borrow().next_due()
     }
 }
 
@@ -190,8 +172,8 @@ impl StreamContext for Connection {
                 Err(_) => types::Action::Pause,
             },
             Verdict::Hold => {
-                self.router.pace();
-                let _ = host::act_as(self.id);
+                let bound = self.router.admission.borrow().config().hold_timeout.0;
+                vm::wake_at(now, self.router.id, now.after(bound), self.id);
                 types::Action::Pause
             }
             Verdict::Refuse(why) => {

@@ -40,7 +40,7 @@ pub fn update_topology(
                     .unwrap_or_default(),
                 cas,
             ),
-            Err(_) => (Topology::default(), u32::MAX),
+            Err(_) => (Topology::default(), host::CREATE),
         };
         let before = topology.clone();
         let facts = change(&mut topology);
@@ -76,7 +76,7 @@ fn update<V: Serialize + DeserializeOwned + Default + Clone + PartialEq, T>(
     for _ in 0..MAX_RACES {
         let (mut value, cas) = match host::shared_data(key) {
             Ok((bytes, cas)) => (serde_json::from_slice::<V>(&bytes).unwrap_or_default(), cas),
-            Err(_) => (V::default(), u32::MAX),
+            Err(_) => (V::default(), host::CREATE),
         };
         let before = value.clone();
         let result = change(&mut value);

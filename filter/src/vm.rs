@@ -1,154 +1,239 @@
-//! One per worker: wakes the module's root contexts when the shared data changed, and does what must wait until no
-//! callback of a stream is running.
+//! One per worker: the module's only timer and its only queue, shared by all its root contexts.
 //!
-//! Every VM owns one shared queue and enters it into a list in the shared data. Whoever changed something enqueues one
-//! message for each VM of the list, its own included; Envoy delivers it on that VM's thread, after the current callback.
-//! Ticks are the fallback: whatever a wake-up missed is seen at the next one.
+//! **Wake-ups.** Every VM owns one shared queue and enters it into a list in the shared data. Whoever changed something
+//! enqueues one message for each VM of the list, its own included; Envoy delivers it on that VM's thread, after the
+//! current callback: well under a millisecond, at no cost while nothing happens.
+//!
+//! **Time.** Each root context says when it wants to be woken next; the timer is set to the earliest. An idle VM wakes
+//! every [`SLOWEST`] to show that it is alive and to see what a wake-up may have missed.
+//!
+//! One root context *owns* both: a tick and a queue belong to the root that asked for them last. When it goes (its
+//! listener was replaced), another one takes over.
 
 use crate::host;
 use sentinel_core::time::Timestamp;
 use serde_json::{from_slice, to_vec};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 const LIST_KEY: &str = "redis_sentinel/vms";
-/// Most VMs that are woken: more workers than this follow by their ticks.
+/// Most VMs that are woken: more workers than this follow by their timers.
 const MAX_VMS: usize = 256;
-/// How often a VM says that it is still there.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
-/// A VM that has not said so for this long is gone. Its queue would only grow.
+/// How often an idle VM looks around.
+pub const SLOWEST: Duration = Duration::from_secs(5);
+/// How often at most.
+const FASTEST: Duration = Duration::from_millis(10);
+/// A VM that has not signed the list for this long is gone. Its queue would only grow.
 const VM_TTL: Duration = Duration::from_secs(20);
 /// Most messages taken at once; they all say the same.
 const MAX_DRAIN: usize = 1024;
 
-/// A root context that wants to know when the shared data changed.
+/// A root context that is woken when the shared data changed and when it said it wanted to be.
 pub trait Wake {
-    /// Called from a root callback, with no stream's callback running and this context as the effective one.
-    fn wake(&self, now: Timestamp);
+    /// Called with this context as the effective one and no stream's callback running. Returns when to be woken at the
+    /// latest; `None` leaves it to wake-ups.
+    fn wake(&self, now: Timestamp) -> Option<Timestamp>;
+}
+
+struct Sleeper {
+    root: Weak<dyn Wake>,
+    due: Timestamp,
 }
 
 #[derive(Default)]
 struct Vm {
-    roots: BTreeMap<u32, Weak<dyn Wake>>,
+    sleepers: BTreeMap<u32, Sleeper>,
+    /// Streams to close when no stream's callback is running.
     closing: Vec<u32>,
+    /// The queue and the root context that owns it and the timer.
+    queue: Option<(u32, u32)>,
+    period: Duration,
+    armed: Timestamp,
+    signed_at: Timestamp,
 }
 
 thread_local! {
     static VM: RefCell<Vm> = RefCell::default();
-    /// This VM's queue, and the root context that it wakes.
-    static QUEUE: Cell<Option<(u32, u32)>> = const { Cell::new(None) };
-    static SIGNED_AT: Cell<Timestamp> = const { Cell::new(Timestamp(0)) };
     static NAME: String = format!("redis_sentinel/wake/{:016x}", RandomState::new().build_hasher().finish());
 }
 
-/// Enters a root context, which has just been configured and is the current one.
+/// Enters a root context, which has just been configured, and wakes it for the first time.
 pub fn enter(now: Timestamp, root: u32, wake: &Rc<impl Wake + 'static>) {
     let wake: Rc<dyn Wake> = wake.clone();
-    VM.with_borrow_mut(|vm| vm.roots.insert(root, Rc::downgrade(&wake)));
-    register(now, root);
+    let sleeper = Sleeper {
+        root: Rc::downgrade(&wake),
+        due: Timestamp::default(),
+    };
+    VM.with_borrow_mut(|vm| vm.sleepers.insert(root, sleeper));
+    own(now, root);
+    run(now, false);
 }
 
 /// A root context is gone.
-pub fn leave(root: u32) {
-    VM.with_borrow_mut(|vm| vm.roots.remove(&root));
-    if QUEUE.get().is_some_and(|(_, owner)| owner == root) {
-        QUEUE.set(None);
+pub fn leave(now: Timestamp, root: u32) {
+    let heir = VM.with_borrow_mut(|vm| {
+        vm.sleepers.remove(&root);
+        vm.queue.take_if(|(_, owner)| *owner == root)?;
+        vm.sleepers.keys().next().copied()
+    });
+    if let Some(heir) = heir
+        && host::act_as(heir).is_ok()
+    {
+        own(now, heir);
+        arm(now);
     }
 }
 
-/// Keeps this VM on the list. To be called from every root's tick.
-pub fn tick(now: Timestamp, root: u32) {
-    if QUEUE.get().is_none() {
-        register(now, root);
-    } else if now.since(SIGNED_AT.get()) >= SIGN_OF_LIFE {
-        sign(now);
+/// The timer has fired for this root context.
+pub fn on_tick(now: Timestamp, root: u32) {
+    if VM.with_borrow(|vm| vm.queue.is_some_and(|(_, owner)| owner == root)) {
+        VM.with_borrow_mut(|vm| vm.armed = now.after(vm.period));
+        run(now, false);
+    } else {
+        // It owned the timer once.
+        let _ = host::set_tick(Duration::ZERO);
     }
 }
 
-/// Wakes every VM, this one included, after the current callback.
-pub fn wake_all(now: Timestamp) {
-    let list: Vec<(u32, Timestamp)> = host::shared_data(LIST_KEY)
-        .ok()
-        .and_then(|(value, _)| from_slice(&value).ok())
-        .unwrap_or_default();
-    for (queue, at) in list {
-        if now.since(at) <= VM_TTL {
-            let _ = host::enqueue(queue);
-        }
-    }
-}
-
-/// Closes a stream after the current callback: a close inside a stream's callback would call the module back while the
-/// SDK holds all streams.
-pub fn close_soon(stream: u32) {
-    VM.with_borrow_mut(|vm| vm.closing.push(stream));
-    if let Some((queue, _)) = QUEUE.get() {
-        let _ = host::enqueue(queue);
-    }
-}
-
-/// Closes what [`close_soon`] was told. Only from a root's callback.
-pub fn close_now() {
-    for stream in VM.with_borrow_mut(|vm| core::mem::take(&mut vm.closing)) {
-        if host::act_as(stream).is_ok() {
-            let _ = host::close();
-        }
-    }
-}
-
-/// A message has arrived on this VM's queue.
+/// A message has arrived on this VM's queue: the shared data changed, or a stream is to be closed.
 pub fn on_queue_ready(now: Timestamp, queue: u32) {
     for _ in 0..MAX_DRAIN {
         if host::dequeue(queue).is_err() {
             break;
         }
     }
-    close_now();
-    let roots: Vec<(u32, Weak<dyn Wake>)> = VM.with_borrow(|vm| {
-        vm.roots
-            .iter()
-            .map(|(id, root)| (*id, root.clone()))
-            .collect()
-    });
-    for (id, root) in roots {
-        if let Some(root) = root.upgrade()
-            && host::act_as(id).is_ok()
-        {
-            root.wake(now);
+    run(now, true);
+}
+
+/// Wakes every VM, this one included, after the current callback.
+pub fn wake_all(now: Timestamp) {
+    for (queue, at) in list().0 {
+        if now.since(at) <= VM_TTL {
+            let _ = host::enqueue(queue);
         }
     }
 }
 
-fn register(now: Timestamp, root: u32) {
+/// This root context wants to be woken at `due`, too. `current` is the context that is being called back.
+pub fn wake_at(now: Timestamp, root: u32, due: Timestamp, current: u32) {
+    let earlier = VM.with_borrow_mut(|vm| {
+        if let Some(sleeper) = vm.sleepers.get_mut(&root) {
+            sleeper.due = sleeper.due.min(due);
+        }
+        due < vm.armed
+    });
+    if earlier {
+        arm(now);
+        let _ = host::act_as(current);
+    }
+}
+
+/// Closes a stream after the current callback: a close inside a stream's callback would call the module back while the
+/// SDK holds all streams.
+pub fn close_soon(stream: u32) {
+    let queue = VM.with_borrow_mut(|vm| {
+        vm.closing.push(stream);
+        vm.queue
+    });
+    if let Some((queue, _)) = queue {
+        let _ = host::enqueue(queue);
+    }
+}
+
+/// Closes what is to be closed and wakes the root contexts: those that are due, or all of them.
+fn run(now: Timestamp, all: bool) {
+    for stream in VM.with_borrow_mut(|vm| core::mem::take(&mut vm.closing)) {
+        if host::act_as(stream).is_ok() {
+            let _ = host::close();
+        }
+    }
+    let woken: Vec<(u32, Weak<dyn Wake>)> = VM.with_borrow(|vm| {
+        let due = vm
+            .sleepers
+            .iter()
+            .filter(|(_, sleeper)| all || sleeper.due <= now);
+        due.map(|(id, sleeper)| (*id, sleeper.root.clone()))
+            .collect()
+    });
+    for (id, root) in woken {
+        let Some(root) = root.upgrade() else { continue };
+        if host::act_as(id).is_err() {
+            continue;
+        }
+        let slowest = now.after(SLOWEST);
+        let due = root.wake(now).unwrap_or(slowest).min(slowest);
+        VM.with_borrow_mut(|vm| {
+            if let Some(sleeper) = vm.sleepers.get_mut(&id) {
+                sleeper.due = due;
+            }
+        });
+    }
+    if VM.with_borrow(|vm| now.since(vm.signed_at) >= SLOWEST) {
+        sign(now);
+    }
+    arm(now);
+}
+
+/// Sets the timer to the earliest wish. A timer that is set anew starts anew, so one that is right is left alone.
+fn arm(now: Timestamp) {
+    let change = VM.with_borrow_mut(|vm| {
+        let (_, owner) = vm.queue?;
+        let earliest = vm.sleepers.values().map(|sleeper| sleeper.due).min()?;
+        let period = earliest.since(now).clamp(FASTEST, SLOWEST);
+        let due = now.after(period);
+        let right = vm.armed >= now && vm.armed <= due && due.since(vm.armed) <= FASTEST;
+        if right && vm.period == period {
+            return None;
+        }
+        vm.period = period;
+        vm.armed = due;
+        Some((owner, period))
+    });
+    if let Some((owner, period)) = change
+        && host::act_as(owner).is_ok()
+    {
+        let _ = host::set_tick(period);
+    }
+}
+
+/// Makes the current root context the owner of the queue and the timer.
+fn own(now: Timestamp, root: u32) {
     if let Ok(queue) = NAME.with(|name| host::register_queue(name)) {
-        QUEUE.set(Some((queue, root)));
+        VM.with_borrow_mut(|vm| {
+            vm.queue = Some((queue, root));
+            vm.armed = Timestamp::default();
+        });
         sign(now);
     }
 }
 
+/// Shows on the list that this VM is alive.
 fn sign(now: Timestamp) {
-    let Some((queue, _)) = QUEUE.get() else {
+    const MAX_RACES: usize = 8;
+    let Some((queue, _)) = VM.with_borrow(|vm| vm.queue) else {
         return;
     };
-    for _ in 0..8 {
-        let (mut list, cas) = match host::shared_data(LIST_KEY) {
-            Ok((value, cas)) => (
-                from_slice::<Vec<(u32, Timestamp)>>(&value).unwrap_or_default(),
-                cas,
-            ),
-            Err(_) => (Vec::new(), u32::MAX),
-        };
+    for _ in 0..MAX_RACES {
+        let (mut list, cas) = list();
         list.retain(|(other, at)| *other != queue && now.since(*at) <= VM_TTL);
         if list.len() < MAX_VMS {
             list.push((queue, now));
         }
         let Ok(value) = to_vec(&list) else { return };
         if host::set_shared_data(LIST_KEY, &value, cas) != Err(host::CAS_MISMATCH) {
-            SIGNED_AT.set(now);
+            VM.with_borrow_mut(|vm| vm.signed_at = now);
             return;
         }
+    }
+}
+
+/// The queues of all VMs, and when each VM showed that it is alive.
+fn list() -> (Vec<(u32, Timestamp)>, u32) {
+    match host::shared_data(LIST_KEY) {
+        Ok((value, cas)) => (from_slice(&value).unwrap_or_default(), cas),
+        Err(_) => (Vec::new(), host::CREATE),
     }
 }

@@ -5,21 +5,24 @@ use crate::{filter_state, host, metrics, store, vm};
 use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types;
 use sentinel_core::{
+    address::Address,
     config::WatchConfig,
     conversation::{Conversation, ConversationError, Output, Settings},
     roster::Target,
     time::Timestamp,
     topology::{Hold, Rules},
 };
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 /// Most heartbeat connections on one worker. Any process of the network namespace may connect to an abstract socket.
 const MAX_HEARTBEATS: usize = 64;
-const SLOWEST_TICK: Duration = Duration::from_secs(1);
-const FASTEST_TICK: Duration = Duration::from_millis(10);
+/// How soon a seat is asked for again that could not be had for a passing reason.
+const RETRY: Duration = Duration::from_millis(100);
+/// How soon a time that has come is looked at again that changed nothing.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The root context's state: the conversations on this worker.
 pub struct Watch {
@@ -27,9 +30,17 @@ pub struct Watch {
     config: WatchConfig,
     rules: Rules,
     conversations: RefCell<BTreeMap<u32, Seat>>,
-    tick_period: Cell<Duration>,
-    /// The topologies' generations, to look again at once when a master is in doubt.
-    generations: RefCell<BTreeMap<String, u64>>,
+    /// What was last seen of each topology.
+    seen: RefCell<BTreeMap<String, Seen>>,
+}
+
+/// What a wake-up compares with.
+#[derive(Default)]
+struct Seen {
+    generation: Option<u64>,
+    master: Option<Address>,
+    unsettled: bool,
+    due: Option<Timestamp>,
 }
 
 /// One heartbeat connection.
@@ -65,8 +76,7 @@ impl Watch {
             config,
             rules,
             conversations: RefCell::default(),
-            tick_period: Cell::new(Duration::ZERO),
-            generations: RefCell::default(),
+            seen: RefCell::default(),
         }
     }
 
@@ -89,15 +99,27 @@ impl Watch {
             .map_or("", |name| name.as_str())
     }
 
-    /// Lets time pass for the topologies and the conversations. Only from a root's callback.
-    pub fn tick(&self, now: Timestamp) {
-        for name in self.config.masters.as_slice() {
-            store::update_topology(now, name.as_str(), |topology| {
-                topology.tick(now, &self.rules)
-            });
+    /// Follows one topology. Returns whether to look closer (`alert`) and whether to look at once (`hurry`).
+    fn follow(&self, now: Timestamp, name: &str) -> (bool, bool) {
+        let mut all = self.seen.borrow_mut();
+        let seen = all.entry(name.to_owned()).or_default();
+        if seen.due.is_some_and(|due| due <= now) {
+            store::update_topology(now, name, |topology| topology.tick(now, &self.rules));
+            seen.due = Some(now.after(LOOK_AGAIN));
         }
-        self.attend(now);
-        self.pace(now);
+        let mut hurry = false;
+        if let Some(topology) = store::topology_newer_than(name, seen.generation) {
+            let route = topology.route();
+            // Confirm an event by a poll; and find out why a master says that it is none.
+            hurry = route.master != seen.master || route.hold == Some(Hold::NotMaster);
+            *seen = Seen {
+                generation: Some(topology.generation),
+                unsettled: topology.is_unsettled(),
+                due: topology.next_due(&self.rules),
+                master: route.master,
+            };
+        }
+        (seen.unsettled, hurry)
     }
 
     /// Speaks where a poll is due, gives up who is silent, connects who has waited long enough.
@@ -156,13 +178,13 @@ impl Watch {
                 let routed = filter_state::use_cluster(&self.config.discovered_cluster)
                     .and_then(|()| filter_state::route_to(&address));
                 if routed.is_err() {
-                    SeatState::Waiting(now.after(SLOWEST_TICK))
+                    SeatState::Waiting(now.after(RETRY))
                 } else {
                     SeatState::Connected
                 }
             }
             Some(Target::Wait(until)) => SeatState::Waiting(until),
-            None => SeatState::Waiting(now.after(FASTEST_TICK)),
+            None => SeatState::Waiting(now.after(RETRY)),
         };
         if let Some(seat) = self.conversations.borrow_mut().get_mut(&id) {
             seat.state = state;
@@ -323,44 +345,47 @@ impl Watch {
         }
     }
 
-    /// Sets the tick to the next thing that is due.
-    fn pace(&self, now: Timestamp) {
+    /// When one of the conversations has something to do.
+    fn next_due(&self) -> Option<Timestamp> {
         let due = |seat: &Seat| match seat.state {
             SeatState::Waiting(until) => Some(until),
             SeatState::Connected => seat.conversation.next_due(),
             SeatState::Ended => None,
         };
-        let due = self.conversations.borrow().values().filter_map(due).min();
-        let due = due
-            .map_or(SLOWEST_TICK, |due| due.since(now))
-            .clamp(FASTEST_TICK, SLOWEST_TICK);
-        // A timer that is set anew starts anew, so leave a period alone that is right already.
-        if self.tick_period.replace(due) != due && host::act_as(self.id).is_ok() {
-            let _ = host::set_tick(due);
+        self.conversations.borrow().values().filter_map(due).min()
+    }
+
+    /// The same, from a stream's callback.
+    fn rearm(&self, now: Timestamp, current: u32) {
+        if let Some(due) = self.next_due() {
+            vm::wake_at(now, self.id, due, current);
         }
     }
 }
 
 impl vm::Wake for Watch {
-    /// Looks again at once where a master is in doubt.
-    fn wake(&self, now: Timestamp) {
-        let mut generations = self.generations.borrow_mut();
-        let mut doubt = false;
+    /// Follows the topologies, speaks where a poll is due.
+    fn wake(&self, now: Timestamp) -> Option<Timestamp> {
+        let (mut alert, mut hurry) = (false, false);
         for name in self.config.masters.as_slice() {
-            let seen = generations.get(name.as_str()).copied();
-            if let Some(topology) = store::topology_newer_than(name.as_str(), seen) {
-                generations.insert(name.to_string(), topology.generation);
-                doubt |= topology.route().hold == Some(Hold::NotMaster);
-            }
+            let (unsettled, changed) = self.follow(now, name.as_str());
+            alert |= unsettled;
+            hurry |= changed;
         }
-        drop(generations);
-        if doubt {
-            for seat in self.conversations.borrow_mut().values_mut() {
+        for seat in self.conversations.borrow_mut().values_mut() {
+            seat.conversation.set_alert(alert);
+            if hurry {
                 seat.conversation.hurry();
             }
-            self.attend(now);
         }
-        self.pace(now);
+        self.attend(now);
+        let topologies = self
+            .seen
+            .borrow()
+            .values()
+            .filter_map(|seen| seen.due)
+            .min();
+        self.next_due().into_iter().chain(topologies).min()
     }
 }
 
@@ -401,8 +426,7 @@ impl StreamContext for Heartbeat {
         };
         self.watch.conversations.borrow_mut().insert(self.id, seat);
         let dial = self.watch.connect(now, self.id);
-        self.watch.pace(now);
-        let _ = host::act_as(self.id);
+        self.watch.rearm(now, self.id);
         if dial {
             types::Action::Continue
         } else {
@@ -431,8 +455,7 @@ impl StreamContext for Heartbeat {
             }
             None => types::Action::Pause,
         };
-        self.watch.pace(now);
-        let _ = host::act_as(self.id);
+        self.watch.rearm(now, self.id);
         action
     }
 

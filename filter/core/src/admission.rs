@@ -132,10 +132,15 @@ impl Admission {
         self.streams.len()
     }
 
-    /// Whether time matters soon: something is held, dialling or fenced.
+    /// When [`Admission::expire`] has something to do next.
     #[must_use]
-    pub fn is_unsettled(&self) -> bool {
-        self.held > 0 || self.route.fenced_until.is_some()
+    pub fn next_due(&self) -> Option<Timestamp> {
+        let bound = self.config.hold_timeout.0;
+        let waiting = self.streams.values().filter_map(|stream| match stream {
+            Stream::Held { since } | Stream::Dialled { since, .. } => Some(since.after(bound)),
+            Stream::Live { .. } | Stream::Refused { .. } => None,
+        });
+        waiting.chain(self.route.fenced_until).min()
     }
 
     /// A client has connected to `listener`, this proxy's own address.

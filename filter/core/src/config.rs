@@ -80,8 +80,9 @@ pub enum ListenerRole {
 pub struct WatchConfig {
     /// The masters to follow, by name.
     pub masters: MasterNames,
-    /// How often each watched Sentinel is asked. Events arrive at once in between.
-    #[serde(default = "every_second")]
+    /// How often each watched Sentinel is asked while nothing is going on: events arrive at once in between. At most 1 s
+    /// where events are not to be had, at most 0.5 s around a failover.
+    #[serde(default = "every_five_seconds")]
     pub poll_interval: Period,
     /// How long a Sentinel may take to answer before it is given up.
     #[serde(default = "every_second")]
@@ -107,15 +108,26 @@ pub struct ProbeConfig {
     /// The master to ask, by name.
     pub master_name: MasterName,
     /// How often.
-    #[serde(default = "every_second")]
+    #[serde(default = "every_five_seconds")]
     pub interval: Period,
     /// How long the node may take to answer.
     #[serde(default = "every_second")]
     pub reply_timeout: Period,
-    /// Instead of the master, ask the replica that is being promoted, every 10 ms, and switch as soon as it says master.
-    /// This saves Sentinel's own look at the replica (up to 1 s).
+}
+
+/// Root id `early_switch`: asks the replica that is being promoted for its `ROLE`, as fast as heartbeats come, and
+/// switches as soon as it says master. This saves Sentinel's own look at the replica (up to 1 s).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlySwitchConfig {
+    /// The master whose replicas to ask, by name.
+    pub master_name: MasterName,
+    /// Off by default: a switch before Sentinel's own word is wrong if the leading Sentinel dies in that very second.
     #[serde(default)]
-    pub early_switch: bool,
+    pub enabled: bool,
+    /// How long the node may take to answer.
+    #[serde(default = "every_second")]
+    pub reply_timeout: Period,
 }
 
 /// Root id `readiness`: echoes while a master is known.
@@ -242,6 +254,10 @@ impl<'de> Deserialize<'de> for MasterNames {
 
 fn every_second() -> Period {
     Period(Duration::from_secs(1))
+}
+
+fn every_five_seconds() -> Period {
+    Period(Duration::from_secs(5))
 }
 
 fn three_seconds() -> Span {

@@ -21,6 +21,10 @@ use crate::{
 use core::{fmt, time::Duration};
 use std::collections::VecDeque;
 
+/// The slowest pace where events do not come.
+const POLL_ONLY_INTERVAL: Duration = Duration::from_secs(1);
+/// The slowest pace while a failover is going on or a master is in doubt.
+const ALERT_INTERVAL: Duration = Duration::from_millis(500);
 /// `SENTINEL SENTINELS` is asked on every so many polls: Sentinels come and go slowly.
 const PEERS_EVERY: u32 = 10;
 
@@ -29,7 +33,7 @@ const PEERS_EVERY: u32 = 10;
 pub struct Settings {
     /// The masters to ask for.
     pub masters: Vec<MasterName>,
-    /// The pace.
+    /// How often to ask while nothing is going on.
     pub poll_interval: Duration,
     /// How long an exchange may take.
     pub reply_timeout: Duration,
@@ -147,7 +151,10 @@ pub struct Conversation {
     heartbeat: Option<Timestamp>,
     /// Commands were sent for the heartbeat, at this time.
     asked: Option<Timestamp>,
-    next_poll: Timestamp,
+    /// When the last exchange ended; `None` asks at once.
+    spoke: Option<Timestamp>,
+    poll_only: bool,
+    alert: bool,
     polls: u32,
     expected: VecDeque<Expected>,
     /// The pieces of the answer that is coming in.
@@ -166,7 +173,9 @@ impl Conversation {
             resp3: false,
             heartbeat: None,
             asked: None,
-            next_poll: Timestamp::default(),
+            spoke: None,
+            poll_only: false,
+            alert: false,
             polls: 0,
             expected: VecDeque::new(),
             address: None,
@@ -181,7 +190,24 @@ impl Conversation {
 
     /// Ask as soon as a heartbeat is in hand, whatever the pace.
     pub fn hurry(&mut self) {
-        self.next_poll = Timestamp::default();
+        self.spoke = None;
+    }
+
+    /// Whether something is going on that is worth asking more often.
+    pub fn set_alert(&mut self, alert: bool) {
+        self.alert = alert;
+    }
+
+    fn next_poll(&self) -> Timestamp {
+        let mut interval = self.settings.poll_interval;
+        if self.poll_only {
+            interval = interval.min(POLL_ONLY_INTERVAL);
+        }
+        if self.alert {
+            interval = interval.min(ALERT_INTERVAL);
+        }
+        self.spoke
+            .map_or_else(Timestamp::default, |spoke| spoke.after(interval))
     }
 
     /// When [`Conversation::speak`] or [`Conversation::check`] has something to do next, as far as can be known.
@@ -189,14 +215,14 @@ impl Conversation {
     pub fn next_due(&self) -> Option<Timestamp> {
         match (self.asked, self.heartbeat) {
             (Some(asked), _) => Some(asked.after(self.settings.reply_timeout)),
-            (None, Some(_)) => Some(self.next_poll),
+            (None, Some(_)) => Some(self.next_poll()),
             (None, None) => None,
         }
     }
 
     /// The commands to send now, if a heartbeat is in hand and a poll is due.
     pub fn speak(&mut self, now: Timestamp) -> Option<Vec<u8>> {
-        if self.heartbeat.is_none() || self.asked.is_some() || now < self.next_poll {
+        if self.heartbeat.is_none() || self.asked.is_some() || now < self.next_poll() {
             return None;
         }
         self.asked = Some(now);
@@ -308,12 +334,10 @@ impl Conversation {
             return;
         }
         self.heartbeat = None;
-        (self.stage, self.next_poll) = match self.stage {
+        (self.stage, self.spoke) = match self.stage {
             // Join at the next heartbeat, do not wait for a poll to be due.
-            Stage::Greeting => (Stage::Joining, now),
-            Stage::Joining | Stage::Polling => {
-                (Stage::Polling, now.after(self.settings.poll_interval))
-            }
+            Stage::Greeting => (Stage::Joining, None),
+            Stage::Joining | Stage::Polling => (Stage::Polling, Some(now)),
         };
         outputs.push(Output::Answered);
     }
@@ -369,6 +393,7 @@ impl Conversation {
             }
             Expected::Hello => {
                 self.resp3 = error.is_none();
+                self.poll_only |= error.is_some();
                 if let Some(message) = error {
                     outputs.push(Output::PollOnly(reply::clip(&message)));
                 }
@@ -385,6 +410,7 @@ impl Conversation {
             }
             Expected::SetName => {}
             Expected::Subscribe { .. } => {
+                self.poll_only = true;
                 outputs.push(Output::PollOnly(reply::clip(
                     &error.unwrap_or_else(|| "SUBSCRIBE was not acknowledged".to_owned()),
                 )));
@@ -479,7 +505,9 @@ mod tests {
 
         conversation.heartbeat(Timestamp(42));
         assert_eq!(conversation.speak(Timestamp(42)), None, "not due yet");
-        assert_eq!(conversation.next_due(), Some(Timestamp(1022)));
+        assert_eq!(conversation.next_due(), Some(Timestamp(5022)));
+        conversation.set_alert(true);
+        assert_eq!(conversation.next_due(), Some(Timestamp(522)));
         let push = b">3\r\n$7\r\nmessage\r\n$14\r\n+switch-master\r\n$40\r\nmymaster 127.0.0.1 7001 127.0.0.1 70020\r\n\r\n";
         assert!(conversation.receive(Timestamp(50), push).is_ok());
         conversation.hurry();

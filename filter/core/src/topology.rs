@@ -177,6 +177,28 @@ impl Topology {
             .and_then(|fence| fence.candidate.as_ref())
     }
 
+    /// Whether something is going on that is worth a closer look: a fence, a master in doubt, Sentinels that disagree.
+    #[must_use]
+    pub fn is_unsettled(&self) -> bool {
+        self.fence.is_some()
+            || self.down
+            || self.demoted
+            || self.dissent.is_some()
+            || self.master.is_none()
+    }
+
+    /// When time alone changes something.
+    #[must_use]
+    pub fn next_due(&self, rules: &Rules) -> Option<Timestamp> {
+        let fence = self.fence.as_ref().map(|fence| fence.until);
+        let flags = self
+            .reports
+            .iter()
+            .filter(|report| report.down)
+            .map(|report| report.at.after(rules.report_ttl));
+        fence.into_iter().chain(flags).min()
+    }
+
     /// Takes in one Sentinel's answer. `slot` is the watch slot, counted from 0, that heard it.
     pub fn report(
         &mut self,
