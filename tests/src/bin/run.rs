@@ -178,7 +178,9 @@ fn bring_back(cluster: &mut Cluster, dead_since: &mut Option<Instant>) -> Result
     };
     if since.elapsed() > Duration::from_secs(6) {
         cluster.node(port)?.restart(Some(master))?;
-        println!("Redis on 7001-7003: {port} is back, as a replica of {master}");
+        println!(
+            "Redis 127.0.0.1:{port} had died and runs again, as a replica of 127.0.0.1:{master}"
+        );
         save_state(cluster)?;
     }
     Ok(())
