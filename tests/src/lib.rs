@@ -12,6 +12,7 @@ pub mod outcome;
 pub mod owner;
 pub mod ports;
 pub mod process;
+pub mod record;
 pub mod redis;
 pub mod render;
 pub mod resp;

@@ -1,5 +1,7 @@
 //! `make run`: three Redis, three Sentinels and Envoy with the shipped configuration, in the foreground.
 
+mod preflight;
+
 use std::process::{Command, ExitCode};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -10,16 +12,12 @@ use redis_sentinel_tests::envoy::get;
 use redis_sentinel_tests::process::Process;
 use redis_sentinel_tests::state::{State, is_process};
 use redis_sentinel_tests::tail::Tail;
-use redis_sentinel_tests::{owner, ports, tools, wait};
+use redis_sentinel_tests::{tools, wait};
 
 const REDIS: [u16; 3] = [7001, 7002, 7003];
 const SENTINELS: [u16; 3] = [26379, 26380, 26381];
-const ENVOY: [(u16, &str); 4] = [
-    (6379, "the master"),
-    (6380, "replicas"),
-    (9901, "Envoy's admin"),
-    (9902, "/ready"),
-];
+/// The master, the replicas, Envoy's admin interface, /ready.
+const ENVOY: [u16; 4] = [6379, 6380, 9901, 9902];
 
 fn main() -> ExitCode {
     match run() {
@@ -34,7 +32,7 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     // Ends every wait below; what was started so far is stopped on the way out.
     ctrlc::set_handler(wait::interrupt)?;
-    refuse_taken_ports()?;
+    preflight::check(REDIS.into_iter().chain(SENTINELS).chain(ENVOY))?;
     println!("Starting Redis on 7001, 7002, 7003 and Sentinels on 26379, 26380, 26381 ...");
     let mut cluster = Cluster::start_on(&REDIS, &SENTINELS)?;
     let _state = StateFile;
@@ -57,53 +55,6 @@ fn run() -> Result<()> {
     // The clients' connections first: Envoy would otherwise report a failover of the nodes that we take away.
     drop(envoy);
     Ok(())
-}
-
-fn refuse_taken_ports() -> Result<()> {
-    if let Some(state) = State::of_running() {
-        bail!(
-            "another `make run` is up (process {}); stop it with Ctrl-C there or: kill {}",
-            state.run,
-            state.run
-        );
-    }
-    if let Some(state) = State::left_behind() {
-        let ours = state
-            .dir
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with("redis-sentinel-"));
-        if ours {
-            let _ = std::fs::remove_dir_all(&state.dir); // of a run that was killed
-        }
-        State::remove();
-    }
-    let ports = REDIS
-        .into_iter()
-        .chain(SENTINELS)
-        .chain(ENVOY.map(|(port, _)| port));
-    let taken: Vec<_> = ports
-        .filter(|port| !ports::is_free(*port))
-        .map(describe)
-        .collect();
-    if !taken.is_empty() {
-        bail!(
-            "cannot start while these ports of 127.0.0.1 are taken; nothing was changed\n  {}",
-            taken.join("\n  ")
-        );
-    }
-    Ok(())
-}
-
-fn describe(port: u16) -> String {
-    match owner::of_port(port) {
-        Some((pid, name)) if name.starts_with("redis") => format!(
-            "{port}: {name}, process {pid} (a service of the system: sudo systemctl stop {name}; otherwise: kill {pid})"
-        ),
-        Some((pid, name)) => format!("{port}: {name}, process {pid}"),
-        None => {
-            format!("{port}: a process that you may not see; try: sudo ss -ltnp 'sport = :{port}'")
-        }
-    }
 }
 
 fn start_envoy(cluster: &Cluster) -> Result<Process> {

@@ -1,7 +1,8 @@
 //! `make failover`: what a live client of a running `make run` sees while its master goes away.
 
+mod table;
+
 use std::process::ExitCode;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -12,8 +13,10 @@ use redis_sentinel_tests::fault::Fault;
 use redis_sentinel_tests::outcome::Outcome;
 use redis_sentinel_tests::sentinel::MASTER;
 use redis_sentinel_tests::state::{State, is_process};
-use redis_sentinel_tests::workload::{Plan, Record, Workload};
+use redis_sentinel_tests::workload::{Plan, Workload};
 use redis_sentinel_tests::{redis, wait};
+
+use crate::table::Table;
 
 const PROXY: u16 = 6379;
 const SENTINELS: [u16; 3] = [26379, 26380, 26381];
@@ -41,10 +44,6 @@ fn failover() -> Result<()> {
     println!(
         "One client writes through 127.0.0.1:{PROXY} (INCR, one after the other), reconnecting whenever it must.\n"
     );
-    println!(
-        "{:>4}  {:>12}  {:>6}  {:>15}  on the node",
-        "s", "acknowledged", "failed", "longest silence"
-    );
     let pause = Duration::from_millis(1);
     let client = Workload::start(Plan {
         port: PROXY,
@@ -52,18 +51,12 @@ fn failover() -> Result<()> {
         pause,
         timeout: 10 * SECOND,
     })?;
-    let mut table = Table {
-        begun: Instant::now(),
-        shown: 0,
-    };
+    let mut table = Table::begin();
     table.show_until(&client, |elapsed| elapsed >= 2 * SECOND);
     let begun = Instant::now();
     let hung = strike(how, &state, old)?;
     let end = table.show_until(&client, |elapsed| {
-        let writes_again = client.records()[0]
-            .acks
-            .last()
-            .is_some_and(|ack| ack.node != old);
+        let writes_again = !client.all_write_to(old);
         (writes_again && elapsed > 5 * SECOND) || elapsed > 60 * SECOND
     });
     table.show_until(&client, |elapsed| elapsed >= end + SECOND);
@@ -146,64 +139,6 @@ fn strike(how: Fault, state: &State, master: u16) -> Result<Option<Hung>> {
             None
         }
     })
-}
-
-/// One line for each second that is over.
-struct Table {
-    begun: Instant,
-    shown: u32,
-}
-
-impl Table {
-    fn show_until(&mut self, client: &Workload, done: impl Fn(Duration) -> bool) -> Duration {
-        while !done(self.begun.elapsed()) && !wait::interrupted() {
-            sleep(Duration::from_millis(10));
-            if self.begun.elapsed() >= SECOND * (self.shown + 1) {
-                let from = self.begun + SECOND * self.shown;
-                self.shown += 1;
-                println!(
-                    "{:>4}  {}",
-                    self.shown,
-                    line(&client.records()[0], from, from + SECOND)
-                );
-            }
-        }
-        self.begun.elapsed()
-    }
-}
-
-fn line(record: &Record, from: Instant, to: Instant) -> String {
-    let within = |at: &Instant| (from..to).contains(at);
-    let acks: Vec<_> = record.acks.iter().filter(|ack| within(&ack.at)).collect();
-    let failed = [
-        &record.refused,
-        &record.unanswered,
-        &record.closes,
-        &record.timeouts,
-    ];
-    let failed = failed
-        .iter()
-        .flat_map(|list| list.iter())
-        .chain(record.errors.iter().map(|(at, _)| at));
-    let failed = failed.filter(|at| within(at)).count();
-    let times: Vec<_> = [from]
-        .into_iter()
-        .chain(acks.iter().map(|ack| ack.at))
-        .chain([to])
-        .collect();
-    let silence = times
-        .windows(2)
-        .map(|pair| pair[1] - pair[0])
-        .max()
-        .unwrap_or(SECOND);
-    let mut nodes: Vec<_> = acks.iter().map(|ack| ack.node.to_string()).collect();
-    nodes.dedup();
-    format!(
-        "{:>12}  {failed:>6}  {:>12} ms  {}",
-        acks.len(),
-        silence.as_millis(),
-        nodes.join(", then ")
-    )
 }
 
 fn summary(outcome: &Outcome) -> String {
