@@ -26,6 +26,7 @@ struct Checker {
     failures: u64,
     /// All that came and was not an answer to a heartbeat.
     stray: Vec<u8>,
+    stopped: bool,
 }
 
 /// A health check of one slot. It begins at once and goes on for as long as time is advanced.
@@ -48,6 +49,7 @@ impl Heartbeat {
                 answers: 0,
                 failures: 0,
                 stray: Vec::new(),
+                stopped: false,
             })
         }));
         heartbeat.beat_after(process, Duration::ZERO);
@@ -58,6 +60,15 @@ impl Heartbeat {
     #[must_use]
     pub fn healthy(&self) -> bool {
         self.0.borrow().healthy
+    }
+
+    /// Ends it: the cluster was removed.
+    pub fn stop(&self) {
+        let conn = self.0.borrow_mut().conn.take();
+        self.0.borrow_mut().stopped = true;
+        if let Some(conn) = conn.filter(|c| c.closed().is_none()) {
+            conn.close();
+        }
     }
 
     /// How many checks succeeded.
@@ -90,6 +101,9 @@ impl Heartbeat {
     }
 
     fn beat(&self, process: &Process) {
+        if self.0.borrow().stopped {
+            return;
+        }
         let existing = self.conn();
         let conn = existing.clone().unwrap_or_else(|| {
             let checker = self.0.borrow();

@@ -54,6 +54,15 @@ impl Link {
         self.stream.borrow().closed.is_none()
     }
 
+    /// A link that leads nowhere.
+    #[cfg(test)]
+    pub(super) fn detached(stream: super::stream::Stream) -> Self {
+        Self {
+            worker: 0,
+            stream: Rc::new(RefCell::new(stream)),
+        }
+    }
+
     /// Whether both are the same connection.
     pub fn is(&self, other: &Self) -> bool {
         Rc::ptr_eq(&self.stream, &other.stream)

@@ -226,3 +226,6 @@ impl Server for Inner {
         self.sessions.retain(|s| !s.link.is(link));
     }
 }
+
+#[cfg(test)]
+mod tests;

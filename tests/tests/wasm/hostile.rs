@@ -82,7 +82,7 @@ fn endless_data() {
         "a push of blobs",
         &[
             b">16000\r\n".to_vec(),
-            b"$100\r\n".repeat(1),
+            b"$100\r\n".to_vec(),
             vec![b'y'; 4_000_000],
         ]
         .concat(),

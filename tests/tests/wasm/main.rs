@@ -11,6 +11,7 @@ mod hostile;
 mod probe;
 mod readiness;
 mod reentrancy;
+mod schedule;
 mod shared;
 mod switch;
 mod watch;

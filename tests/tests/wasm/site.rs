@@ -20,8 +20,6 @@ pub const REPLICA_LISTENER: &str = "127.0.0.1:6380";
 pub const ORIGINAL_DST: &str = "envoy.network.transport_socket.original_dst_address";
 pub const CLUSTER: &str = "envoy.tcp_proxy.cluster";
 pub const NAME: &str = "mymaster";
-/// The payload of the events about the replica that is being promoted.
-pub const PROMOTION: &str = "slave 10.0.1.2:6379 10.0.1.2 6379 @ mymaster 10.0.1.1 6379";
 
 /// One worker's listeners.
 pub struct Side {
@@ -67,27 +65,14 @@ impl Plan {
         });
         Sentinel::introduce(&sentinels);
         process.cluster("sentinel_seeds", &addresses);
-        let side = |_| {
-            let worker = process.worker();
-            let router = worker
-                .root("redis_router", self.router.clone())
-                .expect("the router's configuration");
-            let watch = worker
-                .root("sentinel_watch", self.watch.clone())
-                .expect("the watch's configuration");
-            Side {
-                worker,
-                router,
-                watch,
-            }
-        };
-        let sides = (0..self.workers).map(side).collect();
-        Site {
+        let mut site = Site {
             process,
-            sides,
+            sides: Vec::new(),
             sentinels: sentinels.into(),
             heartbeats: Vec::new(),
-        }
+        };
+        site.sides = (0..self.workers).map(|_| site.side(&self)).collect();
+        site
     }
 
     /// Watching, with the master known and every conversation past its start.
@@ -100,6 +85,18 @@ impl Plan {
 }
 
 impl Site {
+    /// A new worker, configured.
+    pub fn side(&self, plan: &Plan) -> Side {
+        let worker = self.process.worker();
+        let router = worker.root("redis_router", plan.router.clone());
+        let watch = worker.root("sentinel_watch", plan.watch.clone());
+        Side {
+            worker,
+            router: router.expect("the router's configuration"),
+            watch: watch.expect("the watch's configuration"),
+        }
+    }
+
     /// Starts the heartbeats of the three slots.
     pub fn watch(&mut self) {
         for slot in 0..3 {
@@ -153,59 +150,109 @@ impl Site {
             .collect()
     }
 
-    /// What a leader says, and what it answers from then on, when it has chosen the replica.
+    /// The failover of [`MASTER`] to [`REPLICA`]: the replica is chosen.
     pub fn publish_selected(&self, leader: usize) {
-        let sentinel = &self.sentinels[leader];
-        sentinel.change(NAME, |o| {
+        self.failover(leader, MASTER, REPLICA).selected();
+    }
+
+    /// The leader gives up.
+    pub fn publish_aborted(&self, leader: usize) {
+        self.failover(leader, MASTER, REPLICA).aborted();
+    }
+
+    /// The leader saw the replica become the master.
+    pub fn publish_promoted(&self, leader: usize) {
+        self.failover(leader, MASTER, REPLICA).promoted();
+    }
+
+    /// Any Sentinel says so in the end, the leader last.
+    pub fn publish_switch(&self, sentinel: usize) {
+        self.failover(sentinel, MASTER, REPLICA).switched(sentinel);
+    }
+
+    /// A failover as its leader sees it.
+    pub fn failover(&self, leader: usize, from: &str, to: &str) -> Failover<'_> {
+        Failover {
+            site: self,
+            leader,
+            from: from.to_owned(),
+            to: to.to_owned(),
+        }
+    }
+}
+
+/// What Sentinels say, and what they answer from then on, in the course of one failover.
+pub struct Failover<'a> {
+    site: &'a Site,
+    leader: usize,
+    from: String,
+    to: String,
+}
+
+impl Failover<'_> {
+    fn change(&self, change: impl FnOnce(&mut Opinion)) {
+        self.site.sentinels[self.leader].change(NAME, change);
+    }
+
+    fn publish(&self, sentinel: usize, channel: &str, payload: &str) {
+        self.site.sentinels[sentinel].publish(&self.site.process, channel, payload);
+    }
+
+    fn replica_event(&self, channel: &str) {
+        let (from, to) = (self.from.replace(':', " "), self.to.replace(':', " "));
+        self.publish(
+            self.leader,
+            channel,
+            &format!("slave {} {to} @ {NAME} {from}", self.to),
+        );
+    }
+
+    /// The replica is chosen; within some 60 ms it will be told to be a master.
+    pub fn selected(&self) {
+        self.change(|o| {
             "master,failover_in_progress,force_failover".clone_into(&mut o.flags);
             o.failover_state = Some("send_slaveof_noone".to_owned());
         });
-        for channel in ["+selected-slave", "+failover-state-send-slaveof-noone"] {
-            sentinel.publish(&self.process, channel, PROMOTION);
-        }
-        sentinel.change(NAME, |o| {
-            o.failover_state = Some("wait_promotion".to_owned())
-        });
+        self.replica_event("+selected-slave");
+        self.replica_event("+failover-state-send-slaveof-noone");
+        self.change(|o| o.failover_state = Some("wait_promotion".to_owned()));
     }
 
-    /// What a leader says when it gives up.
-    pub fn publish_aborted(&self, leader: usize) {
-        let sentinel = &self.sentinels[leader];
-        let payload = format!("master {NAME} 10.0.1.1 6379");
-        sentinel.publish(&self.process, "-failover-abort-slave-timeout", &payload);
-        sentinel.change(NAME, |o| {
+    /// The leader gives up.
+    pub fn aborted(&self) {
+        let payload = format!("master {NAME} {}", self.from.replace(':', " "));
+        self.publish(self.leader, "-failover-abort-slave-timeout", &payload);
+        self.change(|o| {
             "master".clone_into(&mut o.flags);
             o.failover_state = None;
         });
     }
 
-    /// What a leader says, and what it answers from then on, when the replica has become the master: the new address,
-    /// but in `SENTINEL MASTER` still the old one with the new epoch.
-    pub fn publish_promoted(&self, leader: usize) {
-        let sentinel = &self.sentinels[leader];
-        sentinel.change(NAME, |o| {
-            o.reported = Some(MASTER.to_owned());
-            REPLICA.clone_into(&mut o.address);
+    /// The replica is the master: the leader answers its address, but in `SENTINEL MASTER` still the old one with the
+    /// new epoch.
+    pub fn promoted(&self) {
+        self.change(|o| {
+            o.reported = Some(self.from.clone());
+            o.address.clone_from(&self.to);
             o.failover_state = Some("reconf_slaves".to_owned());
             o.epoch += 1;
         });
-        sentinel.publish(&self.process, "+promoted-slave", PROMOTION);
+        self.replica_event("+promoted-slave");
     }
 
     /// What any Sentinel says in the end, the leader last.
-    pub fn publish_switch(&self, sentinel: usize) {
-        let sentinel = &self.sentinels[sentinel];
-        sentinel.change(NAME, |o| {
-            if o.address != REPLICA {
+    pub fn switched(&self, sentinel: usize) {
+        self.site.sentinels[sentinel].change(NAME, |o| {
+            if o.address != self.to {
                 o.epoch += 1;
             }
             o.reported = None;
             o.failover_state = None;
             "master".clone_into(&mut o.flags);
-            REPLICA.clone_into(&mut o.address);
+            o.address.clone_from(&self.to);
         });
-        let payload = format!("{NAME} 10.0.1.1 6379 10.0.1.2 6379");
-        sentinel.publish(&self.process, "+switch-master", &payload);
+        let (from, to) = (self.from.replace(':', " "), self.to.replace(':', " "));
+        self.publish(sentinel, "+switch-master", &format!("{NAME} {from} {to}"));
     }
 }
 
