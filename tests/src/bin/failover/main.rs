@@ -75,7 +75,7 @@ fn failover() -> Result<()> {
         println!("\n`make run` starts the killed node again; waiting for it ...");
     }
     wait::until_true("the old master to follow the new one", 60 * SECOND, || {
-        settled_master().is_ok()
+        settled_master().is_ok_and(|master| master == new)
     })?;
     println!("\n127.0.0.1:{old} follows the new master, 127.0.0.1:{new}. Once more? make failover");
     redis::call(new, &["DEL", "counter:0"]).map(drop)
