@@ -1,5 +1,7 @@
 //! The built module under a host that is not Envoy: virtual time, real bytes, any chunking, any order.
 
+mod failover;
+mod nodes;
 mod site;
 
 mod chunking;

@@ -3,7 +3,8 @@
 use redis_sentinel_tests::host::{Heartbeat, Peer};
 use serde_json::{Value, json};
 
-use crate::site::{MASTER, NAME, Plan, REPLICA, Redis, Site};
+use crate::nodes::Redis;
+use crate::site::{MASTER, NAME, Plan, REPLICA, Site};
 
 fn probed(root_id: &str, configuration: Value) -> (Site, Heartbeat) {
     let site = Plan::default().settled();

@@ -3,7 +3,8 @@
 use redis_sentinel_tests::host::Heartbeat;
 use serde_json::json;
 
-use crate::site::{Echo, NAME, Plan};
+use crate::nodes::Echo;
+use crate::site::{NAME, Plan};
 
 #[test]
 fn it_echoes_once_the_master_is_known() {

@@ -1,13 +1,11 @@
 //! What most tests start from: `envoy/redis.yaml` in small, with three Sentinels that agree.
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::time::Duration;
 
-use redis_sentinel_tests::host::{
-    Conn, Heartbeat, Link, Opinion, Process, Root, Sentinel, Server, Worker,
-};
+use redis_sentinel_tests::host::{Conn, Heartbeat, Opinion, Process, Root, Sentinel, Worker};
 use serde_json::{Value, json};
+
+use crate::failover::Failover;
 
 /// The master at the start, and its two replicas.
 pub const MASTER: &str = "10.0.1.1:6379";
@@ -178,133 +176,5 @@ impl Site {
             from: from.to_owned(),
             to: to.to_owned(),
         }
-    }
-}
-
-/// What Sentinels say, and what they answer from then on, in the course of one failover.
-pub struct Failover<'a> {
-    site: &'a Site,
-    leader: usize,
-    from: String,
-    to: String,
-}
-
-impl Failover<'_> {
-    fn change(&self, change: impl FnOnce(&mut Opinion)) {
-        self.site.sentinels[self.leader].change(NAME, change);
-    }
-
-    fn publish(&self, sentinel: usize, channel: &str, payload: &str) {
-        self.site.sentinels[sentinel].publish(&self.site.process, channel, payload);
-    }
-
-    fn replica_event(&self, channel: &str) {
-        let (from, to) = (self.from.replace(':', " "), self.to.replace(':', " "));
-        self.publish(
-            self.leader,
-            channel,
-            &format!("slave {} {to} @ {NAME} {from}", self.to),
-        );
-    }
-
-    /// The replica is chosen; within some 60 ms it will be told to be a master.
-    pub fn selected(&self) {
-        self.change(|o| {
-            "master,failover_in_progress,force_failover".clone_into(&mut o.flags);
-            o.failover_state = Some("send_slaveof_noone".to_owned());
-        });
-        self.replica_event("+selected-slave");
-        self.replica_event("+failover-state-send-slaveof-noone");
-        self.change(|o| o.failover_state = Some("wait_promotion".to_owned()));
-    }
-
-    /// The leader gives up.
-    pub fn aborted(&self) {
-        let payload = format!("master {NAME} {}", self.from.replace(':', " "));
-        self.publish(self.leader, "-failover-abort-slave-timeout", &payload);
-        self.change(|o| {
-            "master".clone_into(&mut o.flags);
-            o.failover_state = None;
-        });
-    }
-
-    /// The replica is the master: the leader answers its address, but in `SENTINEL MASTER` still the old one with the
-    /// new epoch.
-    pub fn promoted(&self) {
-        self.change(|o| {
-            o.reported = Some(self.from.clone());
-            o.address.clone_from(&self.to);
-            o.failover_state = Some("reconf_slaves".to_owned());
-            o.epoch += 1;
-        });
-        self.replica_event("+promoted-slave");
-    }
-
-    /// What any Sentinel says in the end, the leader last.
-    pub fn switched(&self, sentinel: usize) {
-        self.site.sentinels[sentinel].change(NAME, |o| {
-            if o.address != self.to {
-                o.epoch += 1;
-            }
-            o.reported = None;
-            o.failover_state = None;
-            "master".clone_into(&mut o.flags);
-            o.address.clone_from(&self.to);
-        });
-        let (from, to) = (self.from.replace(':', " "), self.to.replace(':', " "));
-        self.publish(sentinel, "+switch-master", &format!("{NAME} {from} {to}"));
-    }
-}
-
-/// A Redis node that answers every command line with `+OK`, and ROLE truthfully.
-pub struct Redis {
-    pub role: &'static str,
-    pub roles_asked: u32,
-}
-
-impl Redis {
-    /// Puts one at an address.
-    pub fn start(process: &Process, address: &str, role: &'static str) -> Rc<RefCell<Self>> {
-        let redis = Rc::new(RefCell::new(Self {
-            role,
-            roles_asked: 0,
-        }));
-        process.serve(address, redis.clone());
-        redis
-    }
-}
-
-impl Server for Redis {
-    fn data(&mut self, process: &Process, link: &Link, bytes: &[u8]) {
-        let text = String::from_utf8_lossy(bytes);
-        if text.contains("ROLE") {
-            self.roles_asked += 1;
-            let reply = match self.role {
-                "master" => "*3\r\n$6\r\nmaster\r\n:425\r\n*0\r\n",
-                "slave" => {
-                    "*5\r\n$5\r\nslave\r\n$8\r\n10.0.1.1\r\n:6379\r\n$9\r\nconnected\r\n:425\r\n"
-                }
-                refusal => refusal,
-            };
-            link.send(process, reply.as_bytes());
-        } else {
-            link.send(process, &b"+OK\r\n".repeat(text.matches("\r\n").count()));
-        }
-    }
-}
-
-/// Envoy's echo filter, which stands where `tcp_proxy` does elsewhere.
-pub struct Echo;
-
-impl Echo {
-    /// Puts it behind the readiness listeners.
-    pub fn start(process: &Process) {
-        process.serve("echo", Rc::new(RefCell::new(Self)));
-    }
-}
-
-impl Server for Echo {
-    fn data(&mut self, process: &Process, link: &Link, bytes: &[u8]) {
-        link.send(process, bytes);
     }
 }
