@@ -183,17 +183,16 @@ pub fn register_queue(name: &str) -> Result<u32> {
     Ok(queue)
 }
 
-/// Wakes whoever registered the queue, on its own thread, after the current callback.
-pub fn enqueue(queue: u32) -> Result<()> {
-    let message = b".";
+/// Hands a message to whoever registered the queue, on its own thread, after the current callback.
+pub fn enqueue(queue: u32, message: &[u8]) -> Result<()> {
     // SAFETY: `message` is valid for the call.
     check(unsafe { proxy_enqueue_shared_queue(queue, message.as_ptr(), message.len()) })
 }
 
 /// Takes one message off the queue; an error when it is empty.
-pub fn dequeue(queue: u32) -> Result<()> {
+pub fn dequeue(queue: u32) -> Result<Vec<u8>> {
     // SAFETY: the out-pointers are valid for the call.
-    take(|data, len| unsafe { proxy_dequeue_shared_queue(queue, data, len) }).map(drop)
+    take(|data, len| unsafe { proxy_dequeue_shared_queue(queue, data, len) })
 }
 
 /// Makes the following calls concern this context instead of the one that was called back.

@@ -35,6 +35,8 @@ struct Asked {
     probe: Probe,
     /// `None` while there is nobody to ask.
     node: Option<Address>,
+    /// Being closed, which may take until its last bytes are out.
+    ended: bool,
 }
 
 /// Whom to ask.
@@ -95,11 +97,10 @@ impl Prober {
 
     fn attend_one(&self, now: Timestamp, id: u32) {
         let target = self.target.borrow().clone();
-        let node = self
-            .probes
-            .borrow()
-            .get(&id)
-            .and_then(|asked| asked.node.clone());
+        let node = match self.probes.borrow().get(&id) {
+            Some(asked) if !asked.ended => asked.node.clone(),
+            _ => return,
+        };
         match (node, target) {
             (None, Some(target)) => {
                 if host::act_as(id).is_ok() && self.connect(id, &target) {
@@ -107,7 +108,7 @@ impl Prober {
                 }
             }
             // The health checker connects again, and then to whom it should.
-            (Some(node), target) if Some(&node) != target.as_ref() => vm::close_soon(id),
+            (Some(node), target) if Some(&node) != target.as_ref() => self.end(id),
             (Some(_), _) => {
                 let commands = {
                     let mut probes = self.probes.borrow_mut();
@@ -125,10 +126,19 @@ impl Prober {
                         }
                     }
                     Ok(None) => {}
-                    Err(_) => vm::close_soon(id),
+                    Err(_) => self.end(id),
                 }
             }
             (None, None) => {}
+        }
+    }
+
+    /// Closes a connection, once. The health checker connects again.
+    fn end(&self, id: u32) {
+        let mut probes = self.probes.borrow_mut();
+        if let Some(asked) = probes.get_mut(&id).filter(|asked| !asked.ended) {
+            asked.ended = true;
+            vm::close_soon(id);
         }
     }
 
@@ -165,12 +175,12 @@ impl Prober {
                     topology.unprobed(&node, &message)
                 });
                 *self.target.borrow_mut() = None;
-                vm::close_soon(id);
+                self.end(id);
                 false
             }
             Ok(None) => false,
             Err(_) => {
-                vm::close_soon(id);
+                self.end(id);
                 false
             }
         }
@@ -180,7 +190,7 @@ impl Prober {
         let probes = self.probes.borrow();
         probes
             .values()
-            .filter(|asked| asked.node.is_some())
+            .filter(|asked| asked.node.is_some() && !asked.ended)
             .filter_map(|asked| asked.probe.next_due())
             .min()
     }
@@ -231,10 +241,14 @@ impl StreamContext for Heartbeat {
             return types::Action::Pause;
         }
         let probe = Probe::new(prober.interval, prober.reply_timeout, None);
-        prober
-            .probes
-            .borrow_mut()
-            .insert(self.id, Asked { probe, node: None });
+        prober.probes.borrow_mut().insert(
+            self.id,
+            Asked {
+                probe,
+                node: None,
+                ended: false,
+            },
+        );
         let target = prober.target.borrow().clone();
         match target {
             Some(target) if prober.connect(self.id, &target) => types::Action::Continue,

@@ -11,6 +11,7 @@ use sentinel_core::{
 };
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 /// The root context's state: one listener's connections on this worker.
 pub struct Router {
@@ -41,6 +42,10 @@ impl Router {
             let actions = self.admission.borrow_mut().update(now, topology.route());
             self.perform(now, actions);
         }
+    }
+
+    fn bound(&self) -> Duration {
+        self.admission.borrow().config().hold_timeout.0
     }
 
     /// Brings the gauge up to date.
@@ -166,16 +171,14 @@ impl StreamContext for Connection {
             .admission
             .borrow_mut()
             .connect(now, self.id, listener.as_ref());
+        // Held or dialling, it is to be settled within the bound.
+        vm::wake_at(now, self.router.id, now.after(self.router.bound()), self.id);
         match verdict {
             Verdict::Dial(address) => match filter_state::route_to(&address) {
                 Ok(()) => types::Action::Continue,
                 Err(_) => types::Action::Pause,
             },
-            Verdict::Hold => {
-                let bound = self.router.admission.borrow().config().hold_timeout.0;
-                vm::wake_at(now, self.router.id, now.after(bound), self.id);
-                types::Action::Pause
-            }
+            Verdict::Hold => types::Action::Pause,
             Verdict::Refuse(why) => {
                 if self.router.prepare_refusal(&why) {
                     types::Action::Continue

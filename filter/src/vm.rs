@@ -31,6 +31,12 @@ const VM_TTL: Duration = Duration::from_secs(20);
 /// Most messages taken at once; they all say the same.
 const MAX_DRAIN: usize = 1024;
 
+/// The shared data changed: wake the root contexts.
+const CHANGED: &[u8] = b"changed";
+/// A stream is to be closed. Wakes nobody: whoever asked for the close would only ask again, and Envoy would run
+/// nothing else on this thread than these messages.
+const CLOSE: &[u8] = b"close";
+
 /// A root context that is woken when the shared data changed and when it said it wanted to be.
 pub trait Wake {
     /// Called with this context as the effective one and no stream's callback running. Returns when to be woken at the
@@ -100,19 +106,24 @@ pub fn on_tick(now: Timestamp, root: u32) {
 
 /// A message has arrived on this VM's queue: the shared data changed, or a stream is to be closed.
 pub fn on_queue_ready(now: Timestamp, queue: u32) {
+    let mut changed = false;
     for _ in 0..MAX_DRAIN {
-        if host::dequeue(queue).is_err() {
-            break;
+        match host::dequeue(queue) {
+            Ok(message) => changed |= message == CHANGED,
+            Err(_) => break,
         }
     }
-    run(now, true);
+    close_streams();
+    if changed {
+        run(now, true);
+    }
 }
 
 /// Wakes every VM, this one included, after the current callback.
 pub fn wake_all(now: Timestamp) {
     for (queue, at) in list().0 {
         if now.since(at) <= VM_TTL {
-            let _ = host::enqueue(queue);
+            let _ = host::enqueue(queue, CHANGED);
         }
     }
 }
@@ -139,17 +150,21 @@ pub fn close_soon(stream: u32) {
         vm.queue
     });
     if let Some((queue, _)) = queue {
-        let _ = host::enqueue(queue);
+        let _ = host::enqueue(queue, CLOSE);
     }
 }
 
-/// Closes what is to be closed and wakes the root contexts: those that are due, or all of them.
-fn run(now: Timestamp, all: bool) {
+fn close_streams() {
     for stream in VM.with_borrow_mut(|vm| core::mem::take(&mut vm.closing)) {
         if host::act_as(stream).is_ok() {
             let _ = host::close();
         }
     }
+}
+
+/// Wakes the root contexts: those that are due, or all of them.
+fn run(now: Timestamp, all: bool) {
+    close_streams();
     let woken: Vec<(u32, Weak<dyn Wake>)> = VM.with_borrow(|vm| {
         let due = vm
             .sleepers

@@ -52,8 +52,8 @@ struct Seat {
     sentinel: String,
     /// Where it listens, for people.
     place: String,
-    /// It has answered at least once.
-    answered: bool,
+    /// It was introduced.
+    introduced: bool,
     poll_only: Option<String>,
 }
 
@@ -172,6 +172,10 @@ impl Watch {
         let reachable = !self.config.discovered_cluster.is_empty();
         let target =
             store::update_roster(self.roster(), |roster| roster.take(now, slot, reachable));
+        let place = match &target {
+            Some(Target::Sentinel(address)) => Some(address.to_string()),
+            _ => None,
+        };
         let state = match target {
             Some(Target::Seed) => SeatState::Connected,
             Some(Target::Sentinel(address)) => {
@@ -188,6 +192,10 @@ impl Watch {
         };
         if let Some(seat) = self.conversations.borrow_mut().get_mut(&id) {
             seat.state = state;
+            if let Some(place) = place {
+                seat.sentinel.clone_from(&place);
+                seat.place = place;
+            }
         }
         state == SeatState::Connected
     }
@@ -277,7 +285,7 @@ impl Watch {
         let Some(seat) = seats.get_mut(&id) else {
             return;
         };
-        if core::mem::replace(&mut seat.answered, true) {
+        if !seat.conversation.has_joined() || core::mem::replace(&mut seat.introduced, true) {
             return;
         }
         metrics::count(self.roster(), "sentinel_conversations_total");
@@ -421,7 +429,7 @@ impl StreamContext for Heartbeat {
             state: SeatState::Waiting(now),
             sentinel: String::new(),
             place: String::new(),
-            answered: false,
+            introduced: false,
             poll_only: None,
         };
         self.watch.conversations.borrow_mut().insert(self.id, seat);

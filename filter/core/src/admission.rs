@@ -74,6 +74,8 @@ pub enum Verdict {
 enum Stream {
     Held {
         since: Timestamp,
+        /// The proxy's own address that the client connected to.
+        listener: Option<Address>,
     },
     Dialled {
         to: Address,
@@ -137,7 +139,7 @@ impl Admission {
     pub fn next_due(&self) -> Option<Timestamp> {
         let bound = self.config.hold_timeout.0;
         let waiting = self.streams.values().filter_map(|stream| match stream {
-            Stream::Held { since } | Stream::Dialled { since, .. } => Some(since.after(bound)),
+            Stream::Held { since, .. } | Stream::Dialled { since, .. } => Some(since.after(bound)),
             Stream::Live { .. } | Stream::Refused { .. } => None,
         });
         waiting.chain(self.route.fenced_until).min()
@@ -146,10 +148,9 @@ impl Admission {
     /// A client has connected to `listener`, this proxy's own address.
     pub fn connect(&mut self, now: Timestamp, id: StreamId, listener: Option<&Address>) -> Verdict {
         let verdict = match self.target(now) {
-            Ok(address) if self.leads_back(&address, listener) => {
-                Verdict::Refuse(Refusal::Loop(address))
-            }
+            Ok(address) if listener == Some(&address) => Verdict::Refuse(Refusal::Loop(address)),
             Ok(address) => Verdict::Dial(address),
+            Err(Refusal::Loop(address)) => Verdict::Refuse(Refusal::Loop(address)),
             Err(_) if self.held >= self.config.max_held_connections => {
                 Verdict::Refuse(Refusal::TooManyHeld(self.config.max_held_connections))
             }
@@ -161,7 +162,10 @@ impl Admission {
                 since: now,
                 paused: false,
             },
-            Verdict::Hold => Stream::Held { since: now },
+            Verdict::Hold => Stream::Held {
+                since: now,
+                listener: listener.cloned(),
+            },
             Verdict::Refuse(why) => Stream::Refused {
                 told: false,
                 why: why.clone(),
@@ -241,7 +245,7 @@ impl Admission {
         let ids: Vec<StreamId> = self.streams.keys().copied().collect();
         for id in ids {
             match self.streams.get(&id) {
-                Some(Stream::Held { since }) if now.since(*since) >= bound && !fence_over => {
+                Some(Stream::Held { since, .. }) if now.since(*since) >= bound && !fence_over => {
                     let why = self.target(now).err().unwrap_or(Refusal::Unknown);
                     actions.push(self.refuse(id, why));
                 }
@@ -302,8 +306,11 @@ impl Admission {
         let target = self.target(now);
         let fenced = self.is_fenced(now);
         match self.streams.get_mut(&id)? {
-            Stream::Held { .. } => {
+            Stream::Held { listener, .. } => {
                 let to = target.ok()?;
+                if listener.as_ref() == Some(&to) {
+                    return Some(self.refuse(id, Refusal::Loop(to)));
+                }
                 self.take(id);
                 self.put(
                     id,
@@ -345,6 +352,9 @@ impl Admission {
             Refusal::Unknown
         };
         let master = self.route.master.clone().ok_or(nobody)?;
+        if self.config.own_addresses.contains(&master) {
+            return Err(Refusal::Loop(master));
+        }
         if self.is_fenced(now) {
             return Err(Refusal::Fenced(master));
         }
@@ -356,10 +366,6 @@ impl Admission {
 
     fn is_fenced(&self, now: Timestamp) -> bool {
         self.route.fenced_until.is_some_and(|until| now < until)
-    }
-
-    fn leads_back(&self, address: &Address, listener: Option<&Address>) -> bool {
-        listener == Some(address) || self.config.own_addresses.contains(address)
     }
 
     fn put(&mut self, id: StreamId, stream: Stream) {

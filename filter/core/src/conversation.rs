@@ -193,6 +193,12 @@ impl Conversation {
         self.spoke = None;
     }
 
+    /// Whether it is known how this Sentinel tells of events: by pushes, or not at all.
+    #[must_use]
+    pub fn has_joined(&self) -> bool {
+        self.stage == Stage::Polling
+    }
+
     /// Whether something is going on that is worth asking more often.
     pub fn set_alert(&mut self, alert: bool) {
         self.alert = alert;

@@ -57,6 +57,8 @@ impl core::error::Error for RespError {}
 #[derive(Debug, Default)]
 pub struct Reader {
     buffer: Vec<u8>,
+    /// Where the next frame begins: what lies before was handed out.
+    start: usize,
     scan: Scan,
 }
 
@@ -71,24 +73,32 @@ impl Reader {
     /// # Errors
     /// [`RespError`]; the reader is of no use afterwards.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, RespError> {
-        let Some(end) = self.scan.find_end(&self.buffer)? else {
-            return if self.buffer.len() > MAX_FRAME_BYTES {
-                Err(RespError::TooLong)
-            } else {
-                Ok(None)
-            };
+        let rest = self.buffer.get(self.start..).unwrap_or_default();
+        let Some(end) = self.scan.find_end(rest)? else {
+            if rest.len() > MAX_FRAME_BYTES {
+                return Err(RespError::TooLong);
+            }
+            self.release();
+            return Ok(None);
         };
         if end > MAX_FRAME_BYTES {
             return Err(RespError::TooLong);
         }
-        let frame = decode(self.buffer.get(..end).ok_or(RespError::Malformed)?)?;
-        self.buffer.drain(..end);
-        if self.buffer.is_empty() {
-            // A conversation is quiet most of its life: give a large reply's memory back.
-            self.buffer = Vec::new();
-        }
+        let frame = decode(rest.get(..end).ok_or(RespError::Malformed)?)?;
+        self.start = self.start.saturating_add(end);
         self.scan = Scan::default();
         Ok(Some(frame))
+    }
+
+    /// Forgets what was handed out: once per batch of frames, not once per frame.
+    fn release(&mut self) {
+        if self.start == self.buffer.len() {
+            // A conversation is quiet most of its life: give a large reply's memory back.
+            self.buffer = Vec::new();
+        } else {
+            self.buffer.drain(..self.start);
+        }
+        self.start = 0;
     }
 }
 

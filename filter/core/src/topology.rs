@@ -9,7 +9,9 @@
 //! 2. **A higher config-epoch wins.** Sentinel itself decides so (`sentinelProcessHelloMessage`).
 //! 3. **The same config-epoch and another address** is settled by the majority of the watched Sentinels.
 //! 4. **A lower config-epoch never wins**, except that a majority that keeps agreeing on it for `epoch_reset_delay` is
-//!    followed, loudly: Sentinels rebuilt from scratch start at epoch 0. What was overruled so does not come back by rule 2.
+//!    followed, loudly: Sentinels rebuilt from scratch start at epoch 0. It takes six times as long while a Sentinel still
+//!    stands by the epoch in use: one that lies, or a leader that the others do not hear. What was overruled so does not
+//!    come back by rule 2.
 //! 5. Nobody's silence changes the master: with all Sentinels away the last known one stays in use.
 //!
 //! A **fence** keeps clients' bytes back from the first sign of a promotion until it is confirmed, aborted, or its
@@ -32,6 +34,9 @@ pub const MAX_REPORTS: usize = 32;
 pub const MAX_REPLICAS: usize = 64;
 /// A Sentinel that was not heard for so long no longer counts as watched.
 const REPORT_KEPT: Duration = Duration::from_secs(600);
+
+/// How many times `epoch_reset_delay` a majority must insist while a Sentinel still stands by the epoch in use.
+const BACKED_PATIENCE: u32 = 6;
 
 /// The times of [`WatchConfig`] that the rules need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -457,13 +462,28 @@ impl Topology {
         } else if claim.config_epoch < master.config_epoch && agreed(claim) {
             match &self.dissent {
                 Some((named, since)) if named == claim => {
-                    if now.since(*since) >= rules.epoch_reset_delay {
+                    if now.since(*since) >= self.patience(now, rules, &master) {
                         self.overruled = Some(master.clone());
                         self.adopt(claim.clone(), Cause::EpochReset, sentinel, facts);
                     }
                 }
                 _ => self.dissent = Some((claim.clone(), now)),
             }
+        }
+    }
+
+    /// How long a majority must name a lower epoch: longer while a Sentinel still stands by the one in use. That may be
+    /// the leader of a failover whose followers have not heard of it (each says hello every 2 s), or one that is wrong.
+    fn patience(&self, now: Timestamp, rules: &Rules, master: &Claim) -> Duration {
+        let backed = self.fresh(now, rules).any(|report| {
+            report.claim.as_ref().is_some_and(|claim| {
+                claim.address == master.address && claim.config_epoch >= master.config_epoch
+            })
+        });
+        if backed {
+            rules.epoch_reset_delay.saturating_mul(BACKED_PATIENCE)
+        } else {
+            rules.epoch_reset_delay
         }
     }
 

@@ -203,7 +203,6 @@ fn the_proxys_own_address_is_never_dialed() {
 }
 
 #[test]
-#[ignore = "the own address is only checked for connections that are not held"]
 fn the_proxys_own_address_is_not_dialed_by_held_connections_either() {
     let client = held_until_the_sentinels_name(LISTENER);
     let clusters: Vec<_> = client.dials().into_iter().map(|d| d.cluster).collect();

@@ -123,7 +123,6 @@ fn sentinels_rebuilt_from_scratch_are_followed_after_a_while() {
 
 /// The leader has promoted the replica and cannot tell the others. Sentinel's own rule is that the highest epoch wins.
 #[test]
-#[ignore = "a majority that lags for epoch_reset_delay overrules a leader that still answers"]
 fn followers_that_lag_for_long_do_not_bring_the_old_master_back() {
     let site = Plan::default().settled();
     site.publish_selected(0);

@@ -85,7 +85,6 @@ fn an_old_sentinel_or_one_that_forbids_subscribe_is_polled() {
 }
 
 #[test]
-#[ignore = "a conversation is introduced before SUBSCRIBE was answered"]
 fn that_subscribe_is_forbidden_is_told() {
     let mut site = Plan::default().build();
     site.sentinels[1].edit().may_subscribe = false;
