@@ -5,18 +5,47 @@
 //! of the module.
 
 use crate::host;
-use sentinel_core::address::Address;
+use sentinel_core::{address::Address, config::ClusterTemplate};
 
 /// Where an `ORIGINAL_DST` cluster dials, `ip:port`.
 const ORIGINAL_DST: &str = "envoy.network.transport_socket.original_dst_address";
+/// What a `dynamic_forward_proxy` cluster resolves and dials.
+const DYNAMIC_HOST: &str = "envoy.upstream.dynamic_host";
+const DYNAMIC_PORT: &str = "envoy.upstream.dynamic_port";
 /// Which cluster `tcp_proxy` uses instead of its own.
 const CLUSTER: &str = "envoy.tcp_proxy.cluster";
 /// `LifeSpan::DownstreamConnection`: the entry lives and can be replaced as long as the connection.
 const SPAN: u8 = 2;
 
-/// Makes the current stream's next dial go to `address`.
-pub fn route_to(address: &Address) -> host::Result<()> {
-    set(ORIGINAL_DST, &address.to_string())
+/// How a kind of node is reached.
+#[derive(Clone, Debug, Default)]
+pub struct Destination {
+    /// A cluster per node: its own transport socket, its own load reports.
+    pub template: ClusterTemplate,
+    /// The `ORIGINAL_DST` cluster for IP addresses; empty is the one that `tcp_proxy` names.
+    pub by_ip: String,
+    /// The `dynamic_forward_proxy` cluster for host names.
+    pub by_name: String,
+}
+
+impl Destination {
+    /// Makes the current stream's next dial go to `address`.
+    pub fn route_to(&self, address: &Address) -> host::Result<()> {
+        if let Some(cluster) = self.template.cluster(address) {
+            return use_cluster(&cluster);
+        }
+        if address.is_name() {
+            set(DYNAMIC_HOST, &address.host())?;
+            set(DYNAMIC_PORT, &address.port().to_string())?;
+            return use_cluster(&self.by_name);
+        }
+        set(ORIGINAL_DST, &address.to_string())?;
+        if self.by_ip.is_empty() {
+            Ok(())
+        } else {
+            use_cluster(&self.by_ip)
+        }
+    }
 }
 
 /// Makes the current stream's next dial use another cluster.

@@ -18,6 +18,7 @@ mod probe;
 mod readiness;
 mod root;
 mod router;
+mod secret;
 mod store;
 mod vm;
 mod watch;

@@ -1,12 +1,13 @@
 //! Root ids `role_probe` and `early_switch`: ask a node for its own role. The first asks the master, the second the
 //! replica that is being promoted, if there is one.
 
-use crate::{filter_state, host, store, vm};
+use crate::{filter_state::Destination, host, secret, store, vm};
 use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types;
 use sentinel_core::{
     address::Address,
-    config::{EarlySwitchConfig, MasterName, ProbeConfig},
+    config::{ClusterTemplate, EarlySwitchConfig, MasterName, ProbeConfig},
+    conversation::Credentials,
     probe::{Finding, Probe},
     time::Timestamp,
 };
@@ -25,6 +26,8 @@ pub struct Prober {
     subject: Subject,
     interval: Duration,
     reply_timeout: Duration,
+    destination: Destination,
+    credentials: Option<Credentials>,
     /// Whom to ask now.
     target: RefCell<Option<Address>>,
     generation: Cell<Option<u64>>,
@@ -48,47 +51,45 @@ enum Subject {
 
 impl Prober {
     /// Root id `role_probe`.
-    pub fn role_probe(id: u32, config: ProbeConfig) -> Self {
-        Self::new(
+    ///
+    /// # Errors
+    /// Credentials that are not where the configuration says.
+    pub fn role_probe(id: u32, config: ProbeConfig) -> Result<Self, String> {
+        Ok(Self {
             id,
-            config.master_name,
-            Subject::Master,
-            config.interval.0,
-            config.reply_timeout.0,
-        )
-    }
-
-    /// Root id `early_switch`; `None` where it is not enabled.
-    pub fn early_switch(id: u32, config: EarlySwitchConfig) -> Option<Self> {
-        // The pace is the health checker's: it hands over the next heartbeat as soon as one was answered.
-        config.enabled.then(|| {
-            Self::new(
-                id,
-                config.master_name,
-                Subject::Candidate,
-                Duration::ZERO,
-                config.reply_timeout.0,
-            )
-        })
-    }
-
-    fn new(
-        id: u32,
-        master_name: MasterName,
-        subject: Subject,
-        interval: Duration,
-        reply_timeout: Duration,
-    ) -> Self {
-        Self {
-            id,
-            master_name,
-            subject,
-            interval,
-            reply_timeout,
+            subject: Subject::Master,
+            interval: config.interval.0,
+            reply_timeout: config.reply_timeout.0,
+            credentials: secret::credentials(config.credentials.as_ref())?,
+            destination: destination(config.cluster_template, config.by_name_cluster),
+            master_name: config.master_name,
             target: RefCell::default(),
             generation: Cell::new(None),
             probes: RefCell::default(),
+        })
+    }
+
+    /// Root id `early_switch`; `None` where it is not enabled.
+    ///
+    /// # Errors
+    /// As [`Prober::role_probe`].
+    pub fn early_switch(id: u32, config: EarlySwitchConfig) -> Result<Option<Self>, String> {
+        if !config.enabled {
+            return Ok(None);
         }
+        Ok(Some(Self {
+            id,
+            subject: Subject::Candidate,
+            // The pace is the health checker's: it hands over the next heartbeat as soon as one was answered.
+            interval: Duration::ZERO,
+            reply_timeout: config.reply_timeout.0,
+            credentials: secret::credentials(config.credentials.as_ref())?,
+            destination: destination(config.cluster_template, config.by_name_cluster),
+            master_name: config.master_name,
+            target: RefCell::default(),
+            generation: Cell::new(None),
+            probes: RefCell::default(),
+        }))
     }
 
     fn name(&self) -> &str {
@@ -143,7 +144,7 @@ impl Prober {
     }
 
     fn connect(&self, id: u32, target: &Address) -> bool {
-        let routed = filter_state::route_to(target).is_ok();
+        let routed = self.destination.route_to(target).is_ok();
         if let Some(asked) = self.probes.borrow_mut().get_mut(&id).filter(|_| routed) {
             asked.node = Some(target.clone());
         }
@@ -196,6 +197,14 @@ impl Prober {
     }
 }
 
+fn destination(template: ClusterTemplate, by_name: String) -> Destination {
+    Destination {
+        template,
+        by_ip: String::new(),
+        by_name,
+    }
+}
+
 impl vm::Wake for Prober {
     /// Follows the topology, asks where a question is due.
     fn wake(&self, now: Timestamp) -> Option<Timestamp> {
@@ -240,7 +249,11 @@ impl StreamContext for Heartbeat {
             vm::close_soon(self.id);
             return types::Action::Pause;
         }
-        let probe = Probe::new(prober.interval, prober.reply_timeout, None);
+        let probe = Probe::new(
+            prober.interval,
+            prober.reply_timeout,
+            prober.credentials.clone(),
+        );
         prober.probes.borrow_mut().insert(
             self.id,
             Asked {

@@ -37,33 +37,29 @@ impl Root {
             .map_err(|error| format!("the host gives no configuration (status {})", error.0))?;
         let json = plugin_configuration::to_json(bytes);
         let refused = |error: config::ConfigError| format!("{root_id}: {error}");
+        let named = |error: String| format!("{root_id}: {error}");
         self.kind = match root_id.as_str() {
             "redis_router" => {
-                let router = Rc::new(router::Router::new(
-                    self.id,
-                    config::parse(&json).map_err(refused)?,
-                ));
+                let config = config::parse(&json).map_err(refused)?;
+                let router = Rc::new(router::Router::new(self.id, config));
                 vm::enter(now, self.id, &router);
                 Kind::Router(router)
             }
             "sentinel_watch" => {
-                let watch = Rc::new(watch::Watch::new(
-                    self.id,
-                    config::parse(&json).map_err(refused)?,
-                ));
+                let config = config::parse(&json).map_err(refused)?;
+                let watch = Rc::new(watch::Watch::new(self.id, config).map_err(named)?);
                 vm::enter(now, self.id, &watch);
                 Kind::Watch(watch)
             }
             "role_probe" => {
-                let prober = Rc::new(probe::Prober::role_probe(
-                    self.id,
-                    config::parse(&json).map_err(refused)?,
-                ));
+                let config = config::parse(&json).map_err(refused)?;
+                let prober = Rc::new(probe::Prober::role_probe(self.id, config).map_err(named)?);
                 vm::enter(now, self.id, &prober);
                 Kind::Probe(prober)
             }
             "early_switch" => {
-                match probe::Prober::early_switch(self.id, config::parse(&json).map_err(refused)?) {
+                let config = config::parse(&json).map_err(refused)?;
+                match probe::Prober::early_switch(self.id, config).map_err(named)? {
                     Some(prober) => {
                         let prober = Rc::new(prober);
                         vm::enter(now, self.id, &prober);
@@ -73,9 +69,8 @@ impl Root {
                 }
             }
             "readiness" => {
-                let readiness = Rc::new(readiness::Readiness::new(
-                    config::parse(&json).map_err(refused)?,
-                ));
+                let config = config::parse(&json).map_err(refused)?;
+                let readiness = Rc::new(readiness::Readiness::new(config));
                 vm::enter(now, self.id, &readiness);
                 Kind::Readiness(readiness)
             }

@@ -1,6 +1,9 @@
 //! Root id `redis_router`: the connections of applications.
 
-use crate::{filter_state, host, metrics, store, vm};
+use crate::{
+    filter_state::{self, Destination},
+    host, metrics, store, vm,
+};
 use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types;
 use sentinel_core::{
@@ -16,6 +19,7 @@ use std::time::Duration;
 /// The root context's state: one listener's connections on this worker.
 pub struct Router {
     id: u32,
+    destination: Destination,
     admission: RefCell<Admission>,
     generation: Cell<Option<u64>>,
     held_told: Cell<u32>,
@@ -24,8 +28,14 @@ pub struct Router {
 impl Router {
     /// No connections, no master known.
     pub fn new(id: u32, config: RouterConfig) -> Self {
+        let destination = Destination {
+            template: config.cluster_template.clone(),
+            by_ip: String::new(),
+            by_name: config.by_name_cluster.clone(),
+        };
         Self {
             id,
+            destination,
             admission: RefCell::new(Admission::new(config)),
             generation: Cell::new(None),
             held_told: Cell::new(0),
@@ -65,7 +75,7 @@ impl Router {
         for action in actions {
             match action {
                 Action::Dial(id, address) => {
-                    if host::act_as(id).is_ok() && filter_state::route_to(&address).is_ok() {
+                    if host::act_as(id).is_ok() && self.destination.route_to(&address).is_ok() {
                         let _ = host::resume();
                     }
                 }
@@ -100,7 +110,7 @@ impl Router {
         }
         match to {
             Some(to) if !is_connected() => {
-                if filter_state::route_to(&to).is_ok() {
+                if self.destination.route_to(&to).is_ok() {
                     self.admission.borrow_mut().was_moved(now, id, to);
                 }
             }
@@ -174,7 +184,7 @@ impl StreamContext for Connection {
         // Held or dialling, it is to be settled within the bound.
         vm::wake_at(now, self.router.id, now.after(self.router.bound()), self.id);
         match verdict {
-            Verdict::Dial(address) => match filter_state::route_to(&address) {
+            Verdict::Dial(address) => match self.router.destination.route_to(&address) {
                 Ok(()) => types::Action::Continue,
                 Err(_) => types::Action::Pause,
             },

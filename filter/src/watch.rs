@@ -1,13 +1,13 @@
 //! Root id `sentinel_watch`: Envoy's health checker connects here once per slot, and each of these connections becomes a
 //! conversation with a Sentinel.
 
-use crate::{filter_state, host, metrics, store, vm};
+use crate::{filter_state::Destination, host, metrics, secret, store, vm};
 use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types;
 use sentinel_core::{
     address::Address,
     config::WatchConfig,
-    conversation::{Conversation, ConversationError, Output, Settings},
+    conversation::{Conversation, ConversationError, Credentials, Output, Settings},
     roster::Target,
     time::Timestamp,
     topology::{Hold, Rules},
@@ -29,6 +29,8 @@ pub struct Watch {
     id: u32,
     config: WatchConfig,
     rules: Rules,
+    destination: Destination,
+    credentials: Option<Credentials>,
     conversations: RefCell<BTreeMap<u32, Seat>>,
     /// What was last seen of each topology.
     seen: RefCell<BTreeMap<String, Seen>>,
@@ -69,15 +71,25 @@ enum SeatState {
 
 impl Watch {
     /// No conversations.
-    pub fn new(id: u32, config: WatchConfig) -> Self {
+    ///
+    /// # Errors
+    /// Credentials that are not where the configuration says.
+    pub fn new(id: u32, config: WatchConfig) -> Result<Self, String> {
         let rules = Rules::from(&config);
-        Self {
+        let destination = Destination {
+            by_ip: config.discovered_cluster.clone(),
+            by_name: config.discovered_by_name_cluster.clone(),
+            ..Destination::default()
+        };
+        Ok(Self {
             id,
+            destination,
+            credentials: secret::credentials(config.credentials.as_ref())?,
             config,
             rules,
             conversations: RefCell::default(),
             seen: RefCell::default(),
-        }
+        })
     }
 
     fn settings(&self) -> Settings {
@@ -86,7 +98,7 @@ impl Watch {
             poll_interval: self.config.poll_interval.0,
             reply_timeout: self.config.reply_timeout.0,
             replicas: self.config.replicas,
-            credentials: None,
+            credentials: self.credentials.clone(),
         }
     }
 
@@ -133,34 +145,40 @@ impl Watch {
     fn attend_one(&self, now: Timestamp, id: u32) {
         let state = self.conversations.borrow().get(&id).map(|seat| seat.state);
         match state {
-            Some(SeatState::Waiting(until)) if now >= until => {
-                if host::act_as(id).is_ok() && self.connect(now, id) {
+            Some(SeatState::Waiting(until)) if now >= until => self.seat(now, id),
+            Some(SeatState::Connected) => self.speak(now, id),
+            _ => {}
+        }
+    }
+
+    /// Connects one that has waited for somebody to connect to.
+    fn seat(&self, now: Timestamp, id: u32) {
+        if host::act_as(id).is_ok() && self.connect(now, id) {
+            let _ = host::resume();
+        }
+    }
+
+    /// Asks if a poll is due; gives up who has not answered the last one.
+    fn speak(&self, now: Timestamp, id: u32) {
+        let commands = {
+            let mut seats = self.conversations.borrow_mut();
+            let Some(seat) = seats.get_mut(&id) else {
+                return;
+            };
+            seat.conversation
+                .check(now)
+                .map(|()| seat.conversation.speak(now))
+        };
+        match commands {
+            Ok(Some(commands)) => {
+                if host::act_as(id).is_ok()
+                    && host::replace_bytes(host::Bytes::Downstream, &commands).is_ok()
+                {
                     let _ = host::resume();
                 }
             }
-            Some(SeatState::Connected) => {
-                let commands = {
-                    let mut seats = self.conversations.borrow_mut();
-                    let Some(seat) = seats.get_mut(&id) else {
-                        return;
-                    };
-                    seat.conversation
-                        .check(now)
-                        .map(|()| seat.conversation.speak(now))
-                };
-                match commands {
-                    Ok(Some(commands)) => {
-                        if host::act_as(id).is_ok()
-                            && host::replace_bytes(host::Bytes::Downstream, &commands).is_ok()
-                        {
-                            let _ = host::resume();
-                        }
-                    }
-                    Ok(None) => {}
-                    Err(error) => self.end(now, id, Some(&error)),
-                }
-            }
-            _ => {}
+            Ok(None) => {}
+            Err(error) => self.end(now, id, Some(&error)),
         }
     }
 
@@ -169,7 +187,8 @@ impl Watch {
         let Some(slot) = self.conversations.borrow().get(&id).map(|seat| seat.slot) else {
             return false;
         };
-        let reachable = !self.config.discovered_cluster.is_empty();
+        let reachable = !self.config.discovered_cluster.is_empty()
+            || !self.config.discovered_by_name_cluster.is_empty();
         let target =
             store::update_roster(self.roster(), |roster| roster.take(now, slot, reachable));
         let place = match &target {
@@ -179,8 +198,7 @@ impl Watch {
         let state = match target {
             Some(Target::Seed) => SeatState::Connected,
             Some(Target::Sentinel(address)) => {
-                let routed = filter_state::use_cluster(&self.config.discovered_cluster)
-                    .and_then(|()| filter_state::route_to(&address));
+                let routed = self.destination.route_to(&address);
                 if routed.is_err() {
                     SeatState::Waiting(now.after(RETRY))
                 } else {

@@ -54,6 +54,8 @@ pub enum Refusal {
     Unreachable(Address),
     /// The Sentinels name this very proxy as the master.
     Loop(Address),
+    /// The node is announced by host name, and no cluster resolves names.
+    NoClusterForNames(Address),
     /// More connections wait than may.
     TooManyHeld(u32),
 }
@@ -186,7 +188,10 @@ impl Admission {
                 *paused = fenced;
                 fenced
             }
-            Some(Stream::Refused { .. }) | None => false,
+            // The answer is on its way whatever the client has to say; bytes for a listener that has closed already
+            // would break the connection before `tcp_proxy` has read the answer.
+            Some(Stream::Refused { .. }) => true,
+            None => false,
         }
     }
 
@@ -337,6 +342,19 @@ impl Admission {
 
     /// Where a new connection goes, or why it does not.
     fn target(&self, now: Timestamp) -> Result<Address, Refusal> {
+        self.choose(now).and_then(|address| {
+            let resolvable = !address.is_name()
+                || !self.config.by_name_cluster.is_empty()
+                || self.config.cluster_template.cluster(&address).is_some();
+            if resolvable {
+                Ok(address)
+            } else {
+                Err(Refusal::NoClusterForNames(address))
+            }
+        })
+    }
+
+    fn choose(&self, now: Timestamp) -> Result<Address, Refusal> {
         if self.config.role == ListenerRole::Replica
             && let Some(replica) = self
                 .route
@@ -457,6 +475,10 @@ impl fmt::Display for Explained<'_> {
                 f,
                 "the Sentinels name {address} for '{name}', which is this proxy itself"
             ),
+            Refusal::NoClusterForNames(address) => write!(
+                f,
+                "{address}, the node of '{name}' to use, is announced by host name, and by_name_cluster is not configured"
+            ),
             Refusal::TooManyHeld(limit) => write!(
                 f,
                 "{limit} connections wait for the master of '{name}' already"
@@ -475,6 +497,7 @@ impl fmt::Display for Refusal {
             Self::Fenced(_) => "fenced",
             Self::Unreachable(_) => "unreachable",
             Self::Loop(_) => "loop",
+            Self::NoClusterForNames(_) => "no_cluster_for_names",
             Self::TooManyHeld(_) => "too_many_held",
         })
     }

@@ -58,6 +58,14 @@ pub struct RouterConfig {
     /// The Envoy cluster that answers `-MASTERDOWN`; empty closes without a word.
     #[serde(default = "masterdown")]
     pub masterdown_cluster: String,
+    /// Envoy cluster for a node that is announced by address, as a template with `{host}` and `{port}`
+    /// (`outbound|{port}||{host}` in a mesh). Empty: the cluster that `tcp_proxy` names, of type `ORIGINAL_DST`.
+    #[serde(default)]
+    pub cluster_template: ClusterTemplate,
+    /// Envoy cluster of type `dynamic_forward_proxy` for a node that is announced by host name; not needed with a
+    /// `cluster_template`.
+    #[serde(default)]
+    pub by_name_cluster: String,
     /// Addresses that lead back to this proxy (its Service, its load balancer). Never routed to, whatever a Sentinel says.
     #[serde(default)]
     pub own_addresses: Vec<Address>,
@@ -96,9 +104,19 @@ pub struct WatchConfig {
     /// The `ORIGINAL_DST` cluster that reaches Sentinels that were learnt; empty stays with the seeds.
     #[serde(default)]
     pub discovered_cluster: String,
+    /// The `dynamic_forward_proxy` cluster that reaches learnt Sentinels announced by host name.
+    #[serde(default)]
+    pub discovered_by_name_cluster: String,
     /// Ask for the replicas too; needed by listeners with `role: replica`.
     #[serde(default)]
     pub replicas: bool,
+    /// A replica further behind the most advanced one than this many bytes of the replication stream serves no reads;
+    /// 0 is no bound. Sentinel looks at the offsets every 10 s.
+    #[serde(default)]
+    pub max_replica_lag_bytes: u64,
+    /// What the Sentinels want to hear (`AUTH`); not Redis' own credentials.
+    #[serde(default)]
+    pub credentials: Option<CredentialsConfig>,
 }
 
 /// Root id `role_probe`: asks the master itself for its `ROLE`.
@@ -113,6 +131,15 @@ pub struct ProbeConfig {
     /// How long the node may take to answer.
     #[serde(default = "every_second")]
     pub reply_timeout: Period,
+    /// As for `redis_router`.
+    #[serde(default)]
+    pub cluster_template: ClusterTemplate,
+    /// As for `redis_router`.
+    #[serde(default)]
+    pub by_name_cluster: String,
+    /// A Redis user that may run `ROLE`; without one, a Redis that wants a password is not asked.
+    #[serde(default)]
+    pub credentials: Option<CredentialsConfig>,
 }
 
 /// Root id `early_switch`: asks the replica that is being promoted for its `ROLE`, as fast as heartbeats come, and
@@ -128,6 +155,15 @@ pub struct EarlySwitchConfig {
     /// How long the node may take to answer.
     #[serde(default = "every_second")]
     pub reply_timeout: Period,
+    /// As for `redis_router`.
+    #[serde(default)]
+    pub cluster_template: ClusterTemplate,
+    /// As for `redis_router`.
+    #[serde(default)]
+    pub by_name_cluster: String,
+    /// A Redis user that may run `ROLE`; without one, a Redis that wants a password is not asked.
+    #[serde(default)]
+    pub credentials: Option<CredentialsConfig>,
 }
 
 /// Root id `readiness`: echoes while a master is known.
@@ -136,6 +172,80 @@ pub struct EarlySwitchConfig {
 pub struct ReadinessConfig {
     /// All of these must have a known master.
     pub masters: MasterNames,
+}
+
+/// A name and a password.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialsConfig {
+    /// ACL user (6.2 and later); empty for the password alone.
+    #[serde(default)]
+    pub username: Word,
+    /// Where the password is.
+    pub password: Secret,
+}
+
+/// Where a secret is. Exactly one of the two.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Secret {
+    /// In this environment variable, which `vm_config.environment_variables.host_env_keys` must let in.
+    Environment(String),
+    /// Here: for a configuration that is itself a mounted secret (`config_discovery` from a file).
+    Inline(Word),
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Environment(name) => write!(f, "Environment({name})"),
+            Self::Inline(_) => f.write_str("Inline(…)"),
+        }
+    }
+}
+
+/// Text for a RESP command: at most 4 KiB. Refusals do not show it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Word(pub String);
+
+impl<'de> Deserialize<'de> for Word {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const LONGEST: usize = 4096;
+        let text =
+            String::deserialize(deserializer).map_err(|_| de::Error::custom("not a string"))?;
+        if text.len() > LONGEST {
+            return Err(de::Error::custom("longer than 4096 bytes"));
+        }
+        Ok(Self(text))
+    }
+}
+
+/// The name of an Envoy cluster with `{host}` and `{port}` in it; empty is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClusterTemplate(String);
+
+impl ClusterTemplate {
+    /// The cluster for this address, if there is a template.
+    #[must_use]
+    pub fn cluster(&self, address: &Address) -> Option<String> {
+        (!self.0.is_empty()).then(|| {
+            self.0
+                .replace("{host}", &address.host())
+                .replace("{port}", &address.port().to_string())
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for ClusterTemplate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if !text.is_empty() && !text.contains("{host}") {
+            return Err(de::Error::custom(format!(
+                "`{text}` has no `{{host}}`: all nodes would be one cluster"
+            )));
+        }
+        Ok(Self(text))
+    }
 }
 
 /// A span of time, written as Envoy writes it: decimal seconds and an `s` (`10s`, `0.25s`).

@@ -47,6 +47,8 @@ pub struct Rules {
     pub fence_timeout: Duration,
     /// How long a majority must keep naming a lower epoch.
     pub epoch_reset_delay: Duration,
+    /// How far a replica may lag behind the most advanced one, in bytes; 0 is no bound.
+    pub max_replica_lag: u64,
 }
 
 impl From<&WatchConfig> for Rules {
@@ -59,6 +61,7 @@ impl From<&WatchConfig> for Rules {
                 .saturating_add(config.reply_timeout.0.saturating_mul(2)),
             fence_timeout: config.fence_timeout.0,
             epoch_reset_delay: config.epoch_reset_delay.0,
+            max_replica_lag: config.max_replica_lag_bytes,
         }
     }
 }
@@ -257,12 +260,7 @@ impl Topology {
         report.down = state.down;
         report.sentinels = state.sentinels;
         if let Some(replicas) = &answer.replicas {
-            report.replicas = replicas
-                .iter()
-                .filter(|replica| replica.healthy)
-                .map(|replica| replica.address.clone())
-                .take(MAX_REPLICAS)
-                .collect();
+            report.replicas = usable(replicas, rules.max_replica_lag);
         }
         let told = problem.or(opposed);
         let text = told.as_ref().map(ToString::to_string);
@@ -690,4 +688,18 @@ impl Topology {
         healthy.truncate(MAX_REPLICAS);
         healthy
     }
+}
+
+/// The replicas that one Sentinel would let serve reads.
+fn usable(replicas: &[Replica], max_lag: u64) -> Vec<Address> {
+    let healthy = || replicas.iter().filter(|replica| replica.healthy);
+    let most_advanced = healthy().map(|replica| replica.offset).max().unwrap_or(0);
+    let near = |replica: &&Replica| {
+        max_lag == 0 || most_advanced.saturating_sub(replica.offset) <= max_lag
+    };
+    healthy()
+        .filter(near)
+        .map(|replica| replica.address.clone())
+        .take(MAX_REPLICAS)
+        .collect()
 }
