@@ -358,7 +358,7 @@ impl Watch {
         if seat.state == SeatState::Connected {
             let (who, problem) = if seat.place.is_empty() {
                 (
-                    format!("the Sentinel of slot {}", seat.slot),
+                    format!("the seed Sentinel of slot {}", seat.slot),
                     "it cannot be reached",
                 )
             } else {

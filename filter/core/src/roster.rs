@@ -16,6 +16,10 @@ pub const MAX_SLOTS: usize = 32;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// Longest pause before a Sentinel that failed is tried again.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The same for the seeds: they are asked only while there is nobody else, and clients may be waiting.
+const LONGEST_SEED_PAUSE: Duration = Duration::from_secs(1);
+/// So many seeds may fail before there is a pause: another one may be alive.
+const SEEDS_TRIED_AT_ONCE: u32 = 3;
 /// A seat whose slot has not been heard of for so long is free: its worker is gone.
 const SEAT_TTL: Duration = Duration::from_secs(15);
 /// A Sentinel that nobody has named for so long is forgotten.
@@ -28,6 +32,9 @@ pub struct Roster {
     seats: Vec<Seat>,
     /// What went wrong last at a seed.
     seed_problem: Option<String>,
+    /// Failures at seeds in a row, and the last one.
+    seed_failures: u32,
+    seed_failed_at: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +80,7 @@ impl Roster {
             .and_then(|seat| seat.address.clone());
         self.seats.retain(|seat| seat.slot != slot);
         if !learnt_reachable || self.known.is_empty() {
-            return self.sit(now, slot, None, Target::Seed);
+            return self.seed(now, slot);
         }
         let free: Vec<&Known> = self
             .known
@@ -98,7 +105,7 @@ impl Roster {
         }
         if self.seats.is_empty() {
             // Nobody is being watched and every learnt address was just tried: the seeds' names may lead to new ones.
-            return self.sit(now, slot, None, Target::Seed);
+            return self.seed(now, slot);
         }
         let soonest = free.iter().map(|known| known.retry_at()).min();
         Target::Wait(
@@ -106,6 +113,20 @@ impl Roster {
                 .unwrap_or(now.after(LONGEST_PAUSE))
                 .min(now.after(LONGEST_PAUSE)),
         )
+    }
+
+    /// A seed, unless several in a row have failed a moment ago.
+    fn seed(&mut self, now: Timestamp, slot: u32) -> Target {
+        let retry_at = match self.seed_failures.checked_sub(SEEDS_TRIED_AT_ONCE) {
+            Some(beyond) => self
+                .seed_failed_at
+                .after(pause(beyond).min(LONGEST_SEED_PAUSE)),
+            None => now,
+        };
+        if retry_at > now {
+            return Target::Wait(retry_at);
+        }
+        self.sit(now, slot, None, Target::Seed)
     }
 
     fn sit(
@@ -148,6 +169,7 @@ impl Roster {
         let address = seat.address.clone();
         if address.is_none() {
             self.seed_problem = None;
+            self.seed_failures = 0;
         }
         if let Some(known) = self
             .known
@@ -205,7 +227,15 @@ impl Roster {
                 known.failed_at = now;
                 &mut known.problem
             }
-            None => &mut self.seed_problem,
+            None => {
+                self.seed_failures = if problem.is_some() {
+                    self.seed_failures.saturating_add(1)
+                } else {
+                    0
+                };
+                self.seed_failed_at = now;
+                &mut self.seed_problem
+            }
         };
         let news = problem.is_some() && told.as_deref() != problem;
         if news {
@@ -265,11 +295,14 @@ impl Known {
         if self.failures == 0 {
             return Timestamp::default();
         }
-        let pause = FIRST_PAUSE
-            .saturating_mul(1 << self.failures.saturating_sub(1).min(5))
-            .min(LONGEST_PAUSE);
+        let pause = pause(self.failures.saturating_sub(1)).min(LONGEST_PAUSE);
         self.failed_at.after(pause)
     }
+}
+
+/// The pause after `failures` more failures than the first.
+fn pause(failures: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << failures.min(5))
 }
 
 #[cfg(test)]
