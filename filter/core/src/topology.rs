@@ -17,6 +17,10 @@
 //! A **fence** keeps clients' bytes back from the first sign of a promotion until it is confirmed, aborted, or its
 //! bound has passed. One fence per failover: what expired is not renewed by the same Sentinel's same failover.
 
+mod evidence;
+mod fence;
+mod replicas;
+
 use crate::{
     address::Address,
     config::WatchConfig,
@@ -260,7 +264,7 @@ impl Topology {
         report.down = state.down;
         report.sentinels = state.sentinels;
         if let Some(replicas) = &answer.replicas {
-            report.replicas = usable(replicas, rules.max_replica_lag);
+            report.replicas = replicas::usable(replicas, rules.max_replica_lag);
         }
         let told = problem.or(opposed);
         let text = told.as_ref().map(ToString::to_string);
@@ -400,223 +404,6 @@ impl Topology {
         self.reports.last_mut()
     }
 
-    fn fresh(&self, now: Timestamp, rules: &Rules) -> impl Iterator<Item = &Report> {
-        let ttl = rules.report_ttl;
-        self.reports
-            .iter()
-            .filter(move |report| report.claim.is_some() && now.since(report.at) <= ttl)
-    }
-
-    /// How many Sentinels make a majority: of those heard now, and of those that they know of, as far as slots reach.
-    ///
-    /// The second part keeps one lagging Sentinel from speaking for all when the others are out of reach.
-    fn majority(&self, now: Timestamp, rules: &Rules) -> usize {
-        let heard = self.fresh(now, rules).count();
-        let known = self
-            .fresh(now, rules)
-            .map(|report| report.sentinels)
-            .max()
-            .unwrap_or(0)
-            .min(self.slots);
-        heard.max(usize::try_from(known).unwrap_or(usize::MAX)) / 2 + 1
-    }
-
-    /// Rules 2 to 4, after `sentinel` claimed `claim`.
-    fn weigh(
-        &mut self,
-        now: Timestamp,
-        rules: &Rules,
-        sentinel: &str,
-        claim: &Claim,
-        facts: &mut Vec<Fact>,
-    ) {
-        let Some(master) = self.master.clone() else {
-            self.adopt(claim.clone(), Cause::FirstAnswer, sentinel, facts);
-            return;
-        };
-        if claim.config_epoch > master.config_epoch && self.overruled.as_ref() != Some(claim) {
-            if claim.address == master.address {
-                // The same master, now with the epoch that the event could not tell.
-                self.master = Some(claim.clone());
-            } else {
-                self.adopt(claim.clone(), Cause::NewerEpoch, sentinel, facts);
-            }
-            self.dissent = None;
-            return;
-        }
-        let needed = self.majority(now, rules);
-        let agreed = |claim: &Claim| {
-            self.fresh(now, rules)
-                .filter(|report| report.claim.as_ref() == Some(claim))
-                .count()
-                >= needed
-        };
-        if claim.config_epoch == master.config_epoch {
-            if claim.address != master.address && agreed(claim) {
-                self.adopt(claim.clone(), Cause::Majority, sentinel, facts);
-            } else if claim.address == master.address && agreed(claim) {
-                self.dissent = None;
-            }
-        } else if claim.config_epoch < master.config_epoch && agreed(claim) {
-            match &self.dissent {
-                Some((named, since)) if named == claim => {
-                    if now.since(*since) >= self.patience(now, rules, &master) {
-                        self.overruled = Some(master.clone());
-                        self.adopt(claim.clone(), Cause::EpochReset, sentinel, facts);
-                    }
-                }
-                _ => self.dissent = Some((claim.clone(), now)),
-            }
-        }
-    }
-
-    /// How long a majority must name a lower epoch: longer while a Sentinel still stands by the one in use. That may be
-    /// the leader of a failover whose followers have not heard of it (each says hello every 2 s), or one that is wrong.
-    fn patience(&self, now: Timestamp, rules: &Rules, master: &Claim) -> Duration {
-        let backed = self.fresh(now, rules).any(|report| {
-            report.claim.as_ref().is_some_and(|claim| {
-                claim.address == master.address && claim.config_epoch >= master.config_epoch
-            })
-        });
-        if backed {
-            rules.epoch_reset_delay.saturating_mul(BACKED_PATIENCE)
-        } else {
-            rules.epoch_reset_delay
-        }
-    }
-
-    /// Why this claim will not be followed although it differs from the master in use.
-    fn opposition(&self, sentinel: &str, claim: &Claim) -> Option<Fact> {
-        let master = self.master.as_ref()?;
-        let by = sentinel.to_owned();
-        let address = claim.address.clone();
-        if claim.config_epoch < master.config_epoch {
-            return Some(Fact::Stale {
-                by,
-                address,
-                config_epoch: claim.config_epoch,
-                in_use: master.config_epoch,
-            });
-        }
-        (claim.address != master.address && claim.config_epoch == master.config_epoch)
-            .then_some(Fact::Disputed { by, address })
-    }
-
-    /// Rule 1: a promotion whose epoch is not told, but is at least one higher.
-    fn succeed(&mut self, address: &Address, cause: Cause, sentinel: &str, facts: &mut Vec<Fact>) {
-        let config_epoch = self.config_epoch().unwrap_or(0).saturating_add(1);
-        self.adopt(
-            Claim {
-                address: address.clone(),
-                config_epoch,
-            },
-            cause,
-            sentinel,
-            facts,
-        );
-    }
-
-    fn adopt(&mut self, claim: Claim, cause: Cause, sentinel: &str, facts: &mut Vec<Fact>) {
-        let previous = self.master.take().map(|master| master.address);
-        if previous.as_ref() != Some(&claim.address) || cause == Cause::EpochReset {
-            facts.push(Fact::Master {
-                address: claim.address.clone(),
-                previous: previous.filter(|previous| *previous != claim.address),
-                config_epoch: claim.config_epoch,
-                cause,
-                by: sentinel.to_owned(),
-            });
-            self.fence = None;
-            self.spent = None;
-            self.demoted = false;
-            self.down = false;
-            for report in &mut self.reports {
-                // What was flagged was the old one.
-                report.down = false;
-            }
-        }
-        self.dissent = None;
-        self.master = Some(claim);
-        self.generation = self.generation.saturating_add(1);
-    }
-
-    fn fence(
-        &mut self,
-        now: Timestamp,
-        rules: &Rules,
-        sentinel: &str,
-        candidate: Option<Address>,
-        facts: &mut Vec<Fact>,
-    ) {
-        let Some(master) = &self.master else { return };
-        if rules.fence_timeout.is_zero() || self.spent.as_deref() == Some(sentinel) {
-            return;
-        }
-        if let Some(fence) = &mut self.fence {
-            // `+failover-state-send-slaveof-noone` follows `+selected-slave`: the same failover.
-            sentinel.clone_into(&mut fence.by);
-            if candidate.is_some() {
-                fence.candidate = candidate;
-            }
-            return;
-        }
-        facts.push(Fact::Fenced {
-            master: master.address.clone(),
-            candidate: candidate.clone(),
-            by: sentinel.to_owned(),
-            at_most: rules.fence_timeout,
-        });
-        self.fence = Some(Fence {
-            by: sentinel.to_owned(),
-            candidate,
-            until: now.after(rules.fence_timeout),
-        });
-        self.generation = self.generation.saturating_add(1);
-    }
-
-    fn unfence(&mut self, sentinel: &str, why: Unfence, facts: &mut Vec<Fact>) {
-        if self.spent.as_deref() == Some(sentinel) {
-            self.spent = None;
-        }
-        // Another Sentinel's abort (it lost the election) says nothing about this failover.
-        if self
-            .fence
-            .as_ref()
-            .is_some_and(|fence| fence.by == sentinel)
-        {
-            self.fence = None;
-            self.generation = self.generation.saturating_add(1);
-            facts.extend(self.master.as_ref().map(|master| Fact::Unfenced {
-                master: master.address.clone(),
-                why,
-            }));
-        }
-    }
-
-    /// The fallback where Pub/Sub is not to be had, and the end of a fence whose abort was missed.
-    fn fence_by_poll(
-        &mut self,
-        now: Timestamp,
-        rules: &Rules,
-        sentinel: &str,
-        claim: &Claim,
-        state: &MasterState,
-        facts: &mut Vec<Fact>,
-    ) {
-        if self
-            .master
-            .as_ref()
-            .is_none_or(|master| master.address != claim.address)
-        {
-            return;
-        }
-        if state.promoting {
-            self.fence(now, rules, sentinel, None, facts);
-        } else if !state.failover {
-            self.unfence(sentinel, Unfence::FailoverGone, facts);
-        }
-    }
-
     /// What follows from the reports and the time alone.
     fn refresh(&mut self, now: Timestamp, rules: &Rules, facts: &mut Vec<Fact>) {
         self.reports
@@ -660,46 +447,4 @@ impl Topology {
             self.generation = self.generation.saturating_add(1);
         }
     }
-
-    /// Replicas that most of the Sentinels that agree on the master call healthy.
-    fn healthy_replicas(&self, now: Timestamp, rules: &Rules, master: &Address) -> Vec<Address> {
-        let agreeing: Vec<&Report> = self
-            .fresh(now, rules)
-            .filter(|report| {
-                report
-                    .claim
-                    .as_ref()
-                    .is_some_and(|claim| claim.address == *master)
-            })
-            .collect();
-        let mut healthy: Vec<Address> = agreeing
-            .iter()
-            .flat_map(|report| report.replicas.iter().cloned())
-            .collect();
-        healthy.sort_unstable();
-        healthy.dedup();
-        healthy.retain(|address| {
-            let votes = agreeing
-                .iter()
-                .filter(|report| report.replicas.contains(address))
-                .count();
-            address != master && votes.saturating_mul(2) >= agreeing.len()
-        });
-        healthy.truncate(MAX_REPLICAS);
-        healthy
-    }
-}
-
-/// The replicas that one Sentinel would let serve reads.
-fn usable(replicas: &[Replica], max_lag: u64) -> Vec<Address> {
-    let healthy = || replicas.iter().filter(|replica| replica.healthy);
-    let most_advanced = healthy().map(|replica| replica.offset).max().unwrap_or(0);
-    let near = |replica: &&Replica| {
-        max_lag == 0 || most_advanced.saturating_sub(replica.offset) <= max_lag
-    };
-    healthy()
-        .filter(near)
-        .map(|replica| replica.address.clone())
-        .take(MAX_REPLICAS)
-        .collect()
 }
