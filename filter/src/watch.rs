@@ -10,7 +10,7 @@ use sentinel_core::{
     address::Address,
     config::WatchConfig,
     conversation::{Conversation, ConversationError, Credentials, Output, Settings},
-    roster::Target,
+    roster::{Problem, Roster, Target},
     time::Timestamp,
     topology::{Hold, Rules},
 };
@@ -55,6 +55,8 @@ struct Seat {
     sentinel: String,
     /// Where it listens, for people.
     place: String,
+    /// It has sent something.
+    heard: bool,
     /// It was introduced.
     introduced: bool,
     poll_only: Option<String>,
@@ -70,6 +72,17 @@ enum SeatState {
     Ended,
 }
 
+impl Seat {
+    /// For a log line.
+    fn who(&self) -> String {
+        if self.place.is_empty() {
+            format!("the seed Sentinel of slot {}", self.slot)
+        } else {
+            format!("Sentinel {}", self.place)
+        }
+    }
+}
+
 impl Watch {
     /// No conversations.
     ///
@@ -82,6 +95,11 @@ impl Watch {
             by_name: config.discovered_by_name_cluster.clone(),
             ..Destination::default()
         };
+        // What could not be reached with the configuration before may be now.
+        let roster = config.masters.as_slice().first();
+        if let Some(roster) = roster {
+            store::update_roster(roster.as_str(), Roster::forgive);
+        }
         Ok(Self {
             id,
             destination,
@@ -229,6 +247,7 @@ impl Watch {
             if seat.state == SeatState::Ended {
                 return false;
             }
+            seat.heard = true;
             if seat.place.is_empty() {
                 seat.place = host::property(&["upstream", "address"])
                     .unwrap_or_else(|| format!("slot {}", seat.slot));
@@ -320,34 +339,31 @@ impl Watch {
 
     /// Ends a conversation, with or without a problem.
     fn end(&self, now: Timestamp, id: u32, problem: Option<&ConversationError>) {
-        let slot = {
+        let (slot, who) = {
             let mut seats = self.conversations.borrow_mut();
             let Some(seat) = seats.get_mut(&id) else {
                 return;
             };
             seat.state = SeatState::Ended;
-            (
-                seat.slot,
-                if seat.place.is_empty() {
-                    "a Sentinel".to_owned()
-                } else {
-                    format!("Sentinel {}", seat.place)
-                },
-            )
+            (seat.slot, seat.who())
         };
-        self.leave(now, slot.0, &slot.1, problem.map(ToString::to_string));
+        let text = problem.map(ToString::to_string);
+        let lasting = matches!(problem, Some(ConversationError::Credentials(_)));
+        if lasting {
+            metrics::count(self.roster(), "sentinel_auth_failures_total");
+        }
+        let problem = text.as_deref().map(|text| Problem { text, lasting });
+        self.leave(now, slot, &who, problem);
         vm::close_soon(id);
     }
 
-    fn leave(&self, now: Timestamp, slot: u32, who: &str, problem: Option<String>) {
+    fn leave(&self, now: Timestamp, slot: u32, who: &str, problem: Option<Problem<'_>>) {
         if problem.is_some() {
             metrics::count(self.roster(), "sentinel_failures_total");
         }
-        let news = store::update_roster(self.roster(), |roster| {
-            roster.leave(now, slot, problem.as_deref())
-        });
+        let news = store::update_roster(self.roster(), |roster| roster.leave(now, slot, problem));
         if let (Some(true), Some(problem)) = (news, problem) {
-            log::warn!("{}: {who} given up: {problem}", self.roster());
+            log::warn!("{}: {who} given up: {}", self.roster(), problem.text);
         }
     }
 
@@ -357,18 +373,16 @@ impl Watch {
             return;
         };
         if seat.state == SeatState::Connected {
-            let (who, problem) = if seat.place.is_empty() {
-                (
-                    format!("the seed Sentinel of slot {}", seat.slot),
-                    "it cannot be reached",
-                )
+            let text = if seat.heard {
+                "it closed the connection"
             } else {
-                (
-                    format!("Sentinel {}", seat.place),
-                    "it closed the connection",
-                )
+                "it cannot be reached"
             };
-            self.leave(now, seat.slot, &who, Some(problem.to_owned()));
+            let problem = Problem {
+                text,
+                lasting: false,
+            };
+            self.leave(now, seat.slot, &seat.who(), Some(problem));
         }
     }
 

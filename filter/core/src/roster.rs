@@ -20,6 +20,8 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_SEED_PAUSE: Duration = Duration::from_secs(1);
 /// So many seeds may fail before there is a pause: another one may be alive.
 const SEEDS_TRIED_AT_ONCE: u32 = 3;
+/// The pause after a problem that does not go away by itself.
+const LASTING_PAUSE: Duration = Duration::from_secs(30);
 /// A seat whose slot has not been heard of for so long is free: its worker is gone.
 const SEAT_TTL: Duration = Duration::from_secs(15);
 /// A Sentinel that nobody has named for so long is forgotten.
@@ -30,11 +32,7 @@ const PEER_TTL: Duration = Duration::from_secs(600);
 pub struct Roster {
     known: Vec<Known>,
     seats: Vec<Seat>,
-    /// What went wrong last at a seed.
-    seed_problem: Option<String>,
-    /// Failures at seeds in a row, and the last one.
-    seed_failures: u32,
-    seed_failed_at: Timestamp,
+    seeds: Setbacks,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,10 +40,7 @@ struct Known {
     address: Address,
     run_id: String,
     named_at: Timestamp,
-    failures: u32,
-    failed_at: Timestamp,
-    /// What went wrong last, so that it is told once.
-    problem: Option<String>,
+    setbacks: Setbacks,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +51,56 @@ struct Seat {
     address: Option<Address>,
     /// Empty until the Sentinel said who it is.
     run_id: String,
+}
+
+/// Failures in a row, of one Sentinel or of the seeds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Setbacks {
+    count: u32,
+    last: Timestamp,
+    lasting: bool,
+    /// What went wrong last, so that it is told once.
+    told: Option<String>,
+}
+
+/// What went wrong at a Sentinel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Problem<'a> {
+    /// In words.
+    pub text: &'a str,
+    /// It will not go away by itself (wrong credentials): trying often would only fill the Sentinel's log.
+    pub lasting: bool,
+}
+
+impl Setbacks {
+    /// Books how a connection ended. True: this problem has not been told yet.
+    fn book(&mut self, now: Timestamp, problem: Option<Problem<'_>>) -> bool {
+        self.last = now;
+        let Some(problem) = problem else {
+            self.count = 0;
+            return false;
+        };
+        self.count = self.count.saturating_add(1);
+        self.lasting = problem.lasting;
+        let news = self.told.as_deref() != Some(problem.text);
+        if news {
+            self.told = Some(problem.text.to_owned());
+        }
+        news
+    }
+
+    /// When to try again: the pause begins after `free` failures and doubles up to `longest`.
+    fn retry_at(&self, free: u32, longest: Duration) -> Timestamp {
+        if self.lasting && self.count > 0 {
+            return self.last.after(LASTING_PAUSE);
+        }
+        match self.count.checked_sub(free.saturating_add(1)) {
+            Some(beyond) => self
+                .last
+                .after(FIRST_PAUSE.saturating_mul(1 << beyond.min(5)).min(longest)),
+            None => Timestamp::default(),
+        }
+    }
 }
 
 /// Where a slot should connect.
@@ -94,9 +139,9 @@ impl Roster {
             .filter(due)
             .min_by_key(|known| {
                 (
-                    known.failures,
+                    known.setbacks.count,
                     Some(&known.address) != last.as_ref(),
-                    known.failed_at,
+                    known.setbacks.last,
                 )
             })
             .map(|known| known.address.clone());
@@ -117,12 +162,7 @@ impl Roster {
 
     /// A seed, unless several in a row have failed a moment ago.
     fn seed(&mut self, now: Timestamp, slot: u32) -> Target {
-        let retry_at = match self.seed_failures.checked_sub(SEEDS_TRIED_AT_ONCE) {
-            Some(beyond) => self
-                .seed_failed_at
-                .after(pause(beyond).min(LONGEST_SEED_PAUSE)),
-            None => now,
-        };
+        let retry_at = self.seeds.retry_at(SEEDS_TRIED_AT_ONCE, LONGEST_SEED_PAUSE);
         if retry_at > now {
             return Target::Wait(retry_at);
         }
@@ -168,16 +208,14 @@ impl Roster {
         run_id.clone_into(&mut seat.run_id);
         let address = seat.address.clone();
         if address.is_none() {
-            self.seed_problem = None;
-            self.seed_failures = 0;
+            self.seeds = Setbacks::default();
         }
         if let Some(known) = self
             .known
             .iter_mut()
             .find(|known| Some(&known.address) == address.as_ref())
         {
-            known.failures = 0;
-            known.problem = None;
+            known.setbacks = Setbacks::default();
             run_id.clone_into(&mut known.run_id);
         }
         doubled && self.has_free_seat(now)
@@ -208,40 +246,28 @@ impl Roster {
 
     /// The slot's connection ended, with a problem or without. A Sentinel that did not answer well is put back behind
     /// the others. True: this problem has not been told yet.
-    pub fn leave(&mut self, now: Timestamp, slot: u32, problem: Option<&str>) -> bool {
+    pub fn leave(&mut self, now: Timestamp, slot: u32, problem: Option<Problem<'_>>) -> bool {
         let Some(index) = self.seats.iter().position(|seat| seat.slot == slot) else {
             return false;
         };
         let seat = self.seats.remove(index);
-        let told = match self
+        let address = seat.address.as_ref();
+        match self
             .known
             .iter_mut()
-            .find(|known| Some(&known.address) == seat.address.as_ref())
+            .find(|known| Some(&known.address) == address)
         {
-            Some(known) => {
-                known.failures = if problem.is_some() {
-                    known.failures.saturating_add(1)
-                } else {
-                    0
-                };
-                known.failed_at = now;
-                &mut known.problem
-            }
-            None => {
-                self.seed_failures = if problem.is_some() {
-                    self.seed_failures.saturating_add(1)
-                } else {
-                    0
-                };
-                self.seed_failed_at = now;
-                &mut self.seed_problem
-            }
-        };
-        let news = problem.is_some() && told.as_deref() != problem;
-        if news {
-            *told = problem.map(str::to_owned);
+            Some(known) => known.setbacks.book(now, problem),
+            None => self.seeds.book(now, problem),
         }
-        news
+    }
+
+    /// A new configuration: what failed before may work now.
+    pub fn forgive(&mut self) {
+        self.seeds = Setbacks::default();
+        for known in &mut self.known {
+            known.setbacks = Setbacks::default();
+        }
     }
 
     /// A Sentinel named the other ones.
@@ -259,9 +285,7 @@ impl Roster {
                     address: peer.address.clone(),
                     run_id: peer.run_id.clone(),
                     named_at: now,
-                    failures: 0,
-                    failed_at: Timestamp::default(),
-                    problem: None,
+                    setbacks: Setbacks::default(),
                 });
             }
         }
@@ -292,17 +316,8 @@ impl Roster {
 
 impl Known {
     fn retry_at(&self) -> Timestamp {
-        if self.failures == 0 {
-            return Timestamp::default();
-        }
-        let pause = pause(self.failures.saturating_sub(1)).min(LONGEST_PAUSE);
-        self.failed_at.after(pause)
+        self.setbacks.retry_at(0, LONGEST_PAUSE)
     }
-}
-
-/// The pause after `failures` more failures than the first.
-fn pause(failures: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(1 << failures.min(5))
 }
 
 #[cfg(test)]
@@ -315,6 +330,11 @@ mod tests {
             run_id: format!("run{port}"),
         }
     }
+
+    const SILENT: Option<Problem<'static>> = Some(Problem {
+        text: "silent",
+        lasting: false,
+    });
 
     fn at(port: u16) -> Target {
         Target::Sentinel(peer(port).address)
@@ -351,9 +371,9 @@ mod tests {
         roster.learn(now, &[peer(1), peer(2), peer(3)]);
         assert_eq!(roster.take(now, 0, true), at(1));
         assert_eq!(roster.take(now, 1, true), at(2));
-        assert!(roster.leave(now, 0, Some("silent")));
+        assert!(roster.leave(now, 0, SILENT));
         assert_eq!(roster.take(now, 0, true), at(3), "another takes its place");
-        roster.leave(now, 1, Some("silent"));
+        roster.leave(now, 1, SILENT);
         assert_eq!(
             roster.take(Timestamp(1001), 1, true),
             Target::Wait(Timestamp(1250)),
@@ -371,7 +391,7 @@ mod tests {
         let now = Timestamp(1000);
         roster.learn(now, &[peer(1)]);
         assert_eq!(roster.take(now, 0, true), at(1));
-        assert!(roster.leave(now, 0, Some("silent")));
+        assert!(roster.leave(now, 0, SILENT));
         assert_eq!(roster.take(now, 0, true), Target::Seed);
     }
 

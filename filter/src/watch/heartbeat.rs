@@ -39,6 +39,7 @@ impl StreamContext for Heartbeat {
             state: SeatState::Waiting(now),
             sentinel: String::new(),
             place: String::new(),
+            heard: false,
             introduced: false,
             poll_only: None,
         };
