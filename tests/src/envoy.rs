@@ -27,24 +27,35 @@ pub struct Envoy {
 
 impl Envoy {
     /// Starts Envoy and waits until its listeners are open. It may not know a master yet: see [`Self::wait_until_ready`].
-    pub fn start(mut config: Config, dir: &Path) -> Result<Self> {
+    pub fn start(config: Config, dir: &Path) -> Result<Self> {
+        Self::start_by(config, dir, |command| command)
+    }
+
+    /// The same with a change to how it is started: its environment, its namespaces.
+    pub fn start_by(
+        mut config: Config,
+        dir: &Path,
+        change: impl FnOnce(Command) -> Command,
+    ) -> Result<Self> {
         let file = dir.join("envoy.json");
         config.write(&file)?;
         let mut command = command(&file);
         command.args([
             "--concurrency",
-            WORKERS,
+            workers,
             "--log-level",
             "info",
             "--log-format",
             "%Y-%m-%d %T.%e %l %v",
         ]);
+        // Not every configuration has all of these listeners.
+        let mut port = |listener| config.port(listener).unwrap_or_default();
         let mut envoy = Self {
-            port: config.port("redis")?,
-            replicas_port: config.port("redis_replicas")?,
-            ready_port: config.port("ready")?,
+            port: port("redis"),
+            replicas_port: port("redis_replicas"),
+            ready_port: port("ready"),
             admin_port: config.admin_port(),
-            process: Process::start(&mut command, &dir.join("envoy.log"))?,
+            process: Process::start(&mut change(command), &dir.join("envoy.log"))?,
         };
         envoy.wait_until_live()?;
         Ok(envoy)

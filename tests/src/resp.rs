@@ -56,7 +56,11 @@ pub struct Connection {
 impl Connection {
     /// Dials 127.0.0.1:`port`. `timeout` bounds the dial, and each read and write.
     pub fn open(port: u16, timeout: Duration) -> io::Result<Self> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self::open_at(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), timeout)
+    }
+
+    /// Dials any address.
+    pub fn open_at(address: SocketAddr, timeout: Duration) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, timeout)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(timeout))?;

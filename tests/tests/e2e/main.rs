@@ -6,5 +6,7 @@ mod connections;
 mod failover;
 mod harness;
 mod hold;
+mod masters;
+mod replicas;
 mod sentinels;
 mod startup;
