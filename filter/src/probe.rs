@@ -6,7 +6,7 @@ use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types;
 use sentinel_core::{
     address::Address,
-    config::{ClusterTemplate, EarlySwitchConfig, MasterName, ProbeConfig},
+    config::{EarlySwitchConfig, MasterName, ProbeConfig},
     conversation::Credentials,
     probe::{Finding, Probe},
     time::Timestamp,
@@ -61,7 +61,11 @@ impl Prober {
             interval: config.interval.0,
             reply_timeout: config.reply_timeout.0,
             credentials: secret::credentials(config.credentials.as_ref())?,
-            destination: destination(config.cluster_template, config.by_name_cluster),
+            destination: Destination {
+                template: config.cluster_template,
+                by_ip: config.by_address_cluster,
+                by_name: config.by_name_cluster,
+            },
             master_name: config.master_name,
             target: RefCell::default(),
             generation: Cell::new(None),
@@ -84,7 +88,11 @@ impl Prober {
             interval: Duration::ZERO,
             reply_timeout: config.reply_timeout.0,
             credentials: secret::credentials(config.credentials.as_ref())?,
-            destination: destination(config.cluster_template, config.by_name_cluster),
+            destination: Destination {
+                template: config.cluster_template,
+                by_ip: config.by_address_cluster,
+                by_name: config.by_name_cluster,
+            },
             master_name: config.master_name,
             target: RefCell::default(),
             generation: Cell::new(None),
@@ -194,14 +202,6 @@ impl Prober {
             .filter(|asked| asked.node.is_some() && !asked.ended)
             .filter_map(|asked| asked.probe.next_due())
             .min()
-    }
-}
-
-fn destination(template: ClusterTemplate, by_name: String) -> Destination {
-    Destination {
-        template,
-        by_ip: String::new(),
-        by_name,
     }
 }
 

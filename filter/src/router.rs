@@ -23,6 +23,8 @@ pub struct Router {
     admission: RefCell<Admission>,
     generation: Cell<Option<u64>>,
     held_told: Cell<u32>,
+    /// The refusal that was logged last: each is told once until the topology changes.
+    refusal_told: RefCell<Option<Refusal>>,
 }
 
 impl Router {
@@ -30,7 +32,7 @@ impl Router {
     pub fn new(id: u32, config: RouterConfig) -> Self {
         let destination = Destination {
             template: config.cluster_template.clone(),
-            by_ip: String::new(),
+            by_ip: config.by_address_cluster.clone(),
             by_name: config.by_name_cluster.clone(),
         };
         Self {
@@ -39,6 +41,7 @@ impl Router {
             admission: RefCell::new(Admission::new(config)),
             generation: Cell::new(None),
             held_told: Cell::new(0),
+            refusal_told: RefCell::default(),
         }
     }
 
@@ -49,6 +52,7 @@ impl Router {
     fn follow(&self, now: Timestamp) {
         if let Some(topology) = store::topology_newer_than(&self.name(), self.generation.get()) {
             self.generation.set(Some(topology.generation));
+            *self.refusal_told.borrow_mut() = None;
             let actions = self.admission.borrow_mut().update(now, topology.route());
             self.perform(now, actions);
         }
@@ -132,6 +136,11 @@ impl Router {
     /// Leads the current stream to the listener that answers `-MASTERDOWN`. False: there is none.
     fn prepare_refusal(&self, why: &Refusal) -> bool {
         metrics::count(&self.name(), &format!("connections_refused_{why}_total"));
+        if self.refusal_told.borrow().as_ref() != Some(why) {
+            let text = why.explain(self.admission.borrow().config());
+            log::warn!("{}: clients are told -MASTERDOWN: {text}", self.name());
+            *self.refusal_told.borrow_mut() = Some(why.clone());
+        }
         let cluster = self.admission.borrow().config().masterdown_cluster.clone();
         !cluster.is_empty() && filter_state::use_cluster(&cluster).is_ok()
     }

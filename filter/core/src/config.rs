@@ -66,6 +66,10 @@ pub struct RouterConfig {
     /// `cluster_template`.
     #[serde(default)]
     pub by_name_cluster: String,
+    /// Envoy cluster of type `ORIGINAL_DST` for a node that is announced by address. Empty: the one that `tcp_proxy`
+    /// names. Needed only where names and addresses are announced in turn.
+    #[serde(default)]
+    pub by_address_cluster: String,
     /// Addresses that lead back to this proxy (its Service, its load balancer). Never routed to, whatever a Sentinel says.
     #[serde(default)]
     pub own_addresses: Vec<Address>,
@@ -137,6 +141,9 @@ pub struct ProbeConfig {
     /// As for `redis_router`.
     #[serde(default)]
     pub by_name_cluster: String,
+    /// As for `redis_router`.
+    #[serde(default)]
+    pub by_address_cluster: String,
     /// A Redis user that may run `ROLE`; without one, a Redis that wants a password is not asked.
     #[serde(default)]
     pub credentials: Option<CredentialsConfig>,
@@ -161,6 +168,9 @@ pub struct EarlySwitchConfig {
     /// As for `redis_router`.
     #[serde(default)]
     pub by_name_cluster: String,
+    /// As for `redis_router`.
+    #[serde(default)]
+    pub by_address_cluster: String,
     /// A Redis user that may run `ROLE`; without one, a Redis that wants a password is not asked.
     #[serde(default)]
     pub credentials: Option<CredentialsConfig>,

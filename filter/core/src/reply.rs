@@ -152,8 +152,12 @@ pub fn peers(frame: &Frame) -> Vec<Peer> {
 pub struct Replica {
     /// Its announced address.
     pub address: Address,
-    /// No `s_down`, `o_down` or `disconnected` flag, and `master-link-status` is `ok`.
-    pub healthy: bool,
+    /// No `s_down`, `o_down` or `disconnected` flag, and not being promoted.
+    pub up: bool,
+    /// Its link to the master: `master-link-status` is `ok`.
+    pub linked: bool,
+    /// `master-link-down-time`, in milliseconds.
+    pub link_down_ms: u64,
     /// `slave-repl-offset`, in bytes of the replication stream.
     pub offset: u64,
 }
@@ -164,7 +168,7 @@ pub fn replicas(frame: &Frame) -> Vec<Replica> {
     let mut replicas = Vec::new();
     for entry in elements(frame).unwrap_or_default() {
         let (mut host, mut port, mut offset) = (String::new(), String::new(), 0);
-        let (mut up, mut linked) = (true, false);
+        let (mut up, mut linked, mut link_down_ms) = (true, false, 0);
         let read = for_each_field(entry, |name, value| match name {
             "ip" => value.clone_into(&mut host),
             "port" => value.clone_into(&mut port),
@@ -173,13 +177,16 @@ pub fn replicas(frame: &Frame) -> Vec<Replica> {
                     .any(|flag| matches!(flag, "s_down" | "o_down" | "disconnected" | "promoted"))
             }
             "master-link-status" => linked = value == "ok",
+            "master-link-down-time" => link_down_ms = value.parse().unwrap_or(0),
             "slave-repl-offset" => offset = value.parse().unwrap_or(0),
             _ => {}
         });
         if let (Some(()), Ok(address)) = (read, Address::new(&host, &port)) {
             replicas.push(Replica {
                 address,
-                healthy: up && linked,
+                up,
+                linked,
+                link_down_ms,
                 offset,
             });
         }

@@ -84,6 +84,8 @@ pub struct Topology {
     /// Most watched Sentinels flag it down.
     down: bool,
     reports: Vec<Report>,
+    /// Replicas that keep their readers, and those of them that get new ones.
+    readable: Vec<Address>,
     replicas: Vec<Address>,
     /// Rule 4: a claim that a majority has voted down.
     overruled: Option<Claim>,
@@ -118,7 +120,7 @@ struct Report {
     tilt: bool,
     /// `num-other-sentinels` + 1, as this Sentinel counts.
     sentinels: u32,
-    replicas: Vec<Address>,
+    replicas: Vec<replicas::Readable>,
     /// The last problem told about this Sentinel, so that it is told once.
     problem: Option<String>,
 }
@@ -143,8 +145,10 @@ pub struct Route {
     pub fenced_until: Option<Timestamp>,
     /// Let new connections wait, and why.
     pub hold: Option<Hold>,
-    /// Healthy replicas.
+    /// Replicas that get new readers.
     pub replicas: Vec<Address>,
+    /// Replicas that keep the readers they have.
+    pub readable: Vec<Address>,
     /// Sentinels answer, but none of them has named a usable master.
     pub unknown_to_all: bool,
 }
@@ -171,6 +175,7 @@ impl Topology {
                 (false, false) => None,
             },
             replicas: self.replicas.clone(),
+            readable: self.readable.clone(),
             unknown_to_all: self.master.is_none() && !self.reports.is_empty(),
         }
     }
@@ -264,7 +269,7 @@ impl Topology {
         report.down = state.down;
         report.sentinels = state.sentinels;
         if let Some(replicas) = &answer.replicas {
-            report.replicas = replicas::usable(replicas, rules.max_replica_lag);
+            report.replicas = replicas::readable(replicas, rules.max_replica_lag);
         }
         let told = problem.or(opposed);
         let text = told.as_ref().map(ToString::to_string);
@@ -441,8 +446,9 @@ impl Topology {
                 Fact::Up { master }
             });
         }
-        let replicas = self.healthy_replicas(now, rules, &master);
-        if replicas != self.replicas {
+        let (readable, replicas) = self.vote_on_replicas(now, rules, &master);
+        if readable != self.readable || replicas != self.replicas {
+            self.readable = readable;
             self.replicas = replicas;
             self.generation = self.generation.saturating_add(1);
         }

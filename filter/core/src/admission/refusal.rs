@@ -1,0 +1,107 @@
+//! Why a client is refused, in its own words and for people.
+
+use crate::{address::Address, config::RouterConfig, topology::Hold};
+use core::fmt;
+
+/// Why a client is told `-MASTERDOWN`: the prefix on which clients retry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// No Sentinel has answered within the bound.
+    Unknown,
+    /// Sentinels answer, but none has named a usable master.
+    UnknownToAll,
+    /// The master is flagged down, or says that it is a replica.
+    Held(Address, Hold),
+    /// A promotion was not confirmed within the bound.
+    Fenced(Address),
+    /// The node does not accept connections.
+    Unreachable(Address),
+    /// The Sentinels name this very proxy as the master.
+    Loop(Address),
+    /// The node is announced by host name, and no cluster resolves names.
+    NoClusterForNames(Address),
+    /// More connections wait than may.
+    TooManyHeld(u32),
+}
+
+impl Refusal {
+    /// In a sentence, for the client and the log.
+    #[must_use]
+    pub fn explain(&self, config: &RouterConfig) -> String {
+        Explained(config, self).to_string()
+    }
+}
+
+struct Explained<'a>(&'a RouterConfig, &'a Refusal);
+
+impl fmt::Display for Explained<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(config, why) = self;
+        let (name, waited) = (&config.master_name, config.hold_timeout.0);
+        match why {
+            Refusal::Unknown => write!(
+                f,
+                "no Sentinel was reached within {waited:?} to name the master of '{name}'"
+            ),
+            Refusal::UnknownToAll => {
+                write!(
+                    f,
+                    "the Sentinels answer, but none has named a usable master of '{name}' within {waited:?}"
+                )
+            }
+            Refusal::Held(master, Hold::Down) => {
+                write!(
+                    f,
+                    "the Sentinels see the master of '{name}', {master}, down, and named no other within {waited:?}"
+                )
+            }
+            Refusal::Held(master, Hold::NotMaster) => {
+                write!(
+                    f,
+                    "{master}, named as the master of '{name}', has said for {waited:?} that it is a replica"
+                )
+            }
+            Refusal::Fenced(master) => {
+                write!(
+                    f,
+                    "the promotion that replaces {master}, the master of '{name}', took longer than {waited:?}"
+                )
+            }
+            Refusal::Unreachable(address) => {
+                write!(
+                    f,
+                    "{address}, the node of '{name}' to use, has not accepted a connection within {waited:?}"
+                )
+            }
+            Refusal::Loop(address) => write!(
+                f,
+                "the Sentinels name {address} for '{name}', which is this proxy itself"
+            ),
+            Refusal::NoClusterForNames(address) => write!(
+                f,
+                "{address}, the node of '{name}' to use, is announced by host name, and by_name_cluster is not configured"
+            ),
+            Refusal::TooManyHeld(limit) => write!(
+                f,
+                "{limit} connections wait for the master of '{name}' already"
+            ),
+        }
+    }
+}
+
+/// One word for each, the name of its counter.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "no_sentinel",
+            Self::UnknownToAll => "unknown_name",
+            Self::Held(_, Hold::Down) => "down",
+            Self::Held(_, Hold::NotMaster) => "not_master",
+            Self::Fenced(_) => "fenced",
+            Self::Unreachable(_) => "unreachable",
+            Self::Loop(_) => "loop",
+            Self::NoClusterForNames(_) => "no_cluster_for_names",
+            Self::TooManyHeld(_) => "too_many_held",
+        })
+    }
+}
