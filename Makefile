@@ -4,7 +4,7 @@ export PATH := $(PATH):$(CURDIR)/target/tools/redis
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 MODULE := cargo build --locked -p redis-sentinel-filter --release --target wasm32-wasip1
 
-.PHONY: help setup wasm tools run failover test lint fmt measure clean
+.PHONY: help setup wasm tools run failover test lint fmt measure marathon idle clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | expand -t 12
@@ -44,6 +44,16 @@ fmt: ## format the code
 
 measure: wasm tools ## silence and lost writes over repeated failovers (RUNS=10, HOW="planned kill hang")
 	@target/debug/measure $(or $(RUNS),10) $(HOW)
+
+marathon: RUNS := 20
+marathon: wasm tools ## RUNS=20 planned failovers, half as many kills and hangs, each with and without early_switch
+	@for mode in "" --early-switch; do \
+	  target/debug/measure --strict $$mode $(RUNS) planned && \
+	  target/debug/measure --strict $$mode $$(($(RUNS) / 2)) kill hang || exit 1; \
+	done
+
+idle: wasm tools ## what following the Sentinels costs an Envoy without clients, beside one that does not (SECONDS=60)
+	@target/debug/idle $(or $(SECONDS),60)
 
 clean: ## remove everything that was built or installed here
 	cargo clean

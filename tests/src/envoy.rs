@@ -33,8 +33,22 @@ impl Envoy {
 
     /// The same with a change to how it is started: its environment, its namespaces.
     pub fn start_by(
+        config: Config,
+        dir: &Path,
+        change: impl FnOnce(Command) -> Command,
+    ) -> Result<Self> {
+        Self::launch(config, dir, WORKERS, change)
+    }
+
+    /// The same with that many workers.
+    pub fn start_with_workers(config: Config, dir: &Path, workers: &str) -> Result<Self> {
+        Self::launch(config, dir, workers, |command| command)
+    }
+
+    fn launch(
         mut config: Config,
         dir: &Path,
+        workers: &str,
         change: impl FnOnce(Command) -> Command,
     ) -> Result<Self> {
         let file = dir.join("envoy.json");

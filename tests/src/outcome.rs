@@ -13,7 +13,8 @@ use crate::workload::{self, Record};
 pub struct Outcome {
     /// Nobody's write was acknowledged for so long: from the last on the old master to the first on the new one.
     pub silence: Duration,
-    /// Of it, until Sentinel's `+promoted-slave`; before that no client may write to the new master.
+    /// Of it, until Sentinel's `+promoted-slave` (with `early_switch` until the replica's ROLE turned): before that no
+    /// client may write to the new master.
     pub sentinel: Duration,
     /// From there to the first acknowledged write.
     pub ours: Duration,
@@ -34,7 +35,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Judges `records` of a failover that began at `begun`, was promoted by Sentinel at `promoted`, and made `master` the
+    /// Whether no client noticed more than one close.
+    pub fn is_transparent(&self) -> bool {
+        self.refused == 0 && self.timeouts == 0 && self.errors.is_empty() && self.closes <= 1
+    }
+
+    /// Judges `records` of a failover that began at `begun`, was promoted at `promoted`, and made `master` the
     /// master, which must still be running: it is asked what it has.
     pub fn of(records: &[Record], begun: Instant, promoted: Instant, master: u16) -> Result<Self> {
         let acks = || records.iter().flat_map(|record| record.acks.iter());

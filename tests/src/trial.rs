@@ -13,6 +13,8 @@ use crate::fault::Fault;
 use crate::outcome::Outcome;
 use crate::ports::PortBlock;
 use crate::render::Config;
+use crate::resp::Connection;
+use crate::roles::Roles;
 use crate::wait;
 use crate::workload::{Plan, Record, Workload};
 
@@ -26,6 +28,8 @@ pub struct Trial {
     pub cluster: Cluster,
     /// For whatever else a test starts.
     pub ports: PortBlock,
+    /// Whether Envoy switches on the replica's own word: then that is where our part of the time begins.
+    pub early_switch: bool,
 }
 
 impl Trial {
@@ -50,6 +54,16 @@ impl Trial {
             envoy,
             cluster,
             ports,
+            early_switch: false,
+        })
+    }
+
+    /// The same with or without `early_switch`.
+    pub fn start_early(early_switch: bool) -> Result<Self> {
+        let enabled = early_switch.into();
+        Ok(Self {
+            early_switch,
+            ..Self::start_with_plugin("early_switch", "enabled", &enabled)?
         })
     }
 
@@ -78,10 +92,14 @@ impl Trial {
             load.all_write_to(old)
         })?;
         std::thread::sleep(Duration::from_secs(1)); // of steady load: the rate is counted over it
+        let roles = self.early_switch.then(|| self.roles(old));
         let begun = Instant::now();
         self.strike(fault, old)?;
-        let promoted = self.events.wait_for("+promoted-slave", begun)?.at;
+        let mut promoted = self.events.wait_for("+promoted-slave", begun)?.at;
         let new = self.cluster.wait_for_master_after(old)?;
+        if let Some(roles) = roles {
+            promoted = roles.turned(new)?;
+        }
         let back = wait::until_true(
             "every client to write to the new master",
             wait::LONG,
@@ -91,6 +109,36 @@ impl Trial {
         let records = load.stop();
         back.with_context(|| stragglers(&records, new))?;
         Outcome::of(&records, begun, promoted, new)
+    }
+
+    /// Watches all nodes but `master` for the moment in which one becomes a master.
+    pub fn roles(&self, master: u16) -> Roles {
+        let nodes = self.cluster.redis.iter().map(|node| node.port);
+        Roles::of(&nodes.filter(|port| *port != master).collect::<Vec<_>>())
+    }
+
+    /// The node that answers a new connection through the proxy.
+    pub fn answers(&self) -> Result<u16> {
+        let mut connection = Connection::open(self.envoy.port, wait::LONG)?;
+        let reply = connection.call(&["CONFIG", "GET", "port"])?;
+        let port = reply.field("port").with_context(|| format!("{reply:?}"))?;
+        Ok(port.parse()?)
+    }
+
+    /// Asks for `time` whether every new connection is answered by `node`.
+    pub fn assert_answered_by(&self, node: u16, time: Duration) -> Result<()> {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            assert_eq!(self.answers()?, node);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// A counter of the module.
+    pub fn counter(&self, name: &str) -> Result<u64> {
+        let stats = self.envoy.stats(&format!("redis_sentinel.*{name}"))?;
+        Ok(stats.values().sum())
     }
 
     /// Only the fault itself.
