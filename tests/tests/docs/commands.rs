@@ -1,0 +1,141 @@
+//! What README tells the reader to type, to open, or to write into a file exists.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use redis_sentinel_tests::tools;
+use serde_json::Value;
+
+use crate::markdown::{blocks, read, section, spans, table};
+
+const PAGES: [&str; 2] = ["README.md", "DESIGN.md"];
+
+/// The Makefile's targets that `make help` shows.
+fn targets() -> BTreeSet<String> {
+    let makefile = read("Makefile");
+    let shown = makefile.lines().filter(|line| line.contains(" ## "));
+    shown
+        .filter_map(|line| line.split_once(':').map(|(target, _)| target.to_owned()))
+        .collect()
+}
+
+/// The words behind `make` wherever it begins a command: a code span, or a line of a shell block.
+fn make_words(text: &str) -> Vec<String> {
+    let lines = ["sh", "text", "console"]
+        .into_iter()
+        .flat_map(|language| blocks(text, language))
+        .flat_map(str::lines);
+    let commands = spans(text).into_iter().chain(lines);
+    commands
+        .filter_map(|command| command.trim_start_matches(['$', ' ']).strip_prefix("make "))
+        .filter_map(|rest| rest.split_whitespace().next())
+        .filter(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_make_target_exists() {
+    let known = targets();
+    for page in PAGES {
+        for word in make_words(&read(page)) {
+            assert!(known.contains(&word), "{page}: there is no `make {word}`");
+        }
+    }
+}
+
+#[test]
+fn every_make_target_is_told() {
+    let readme = read("README.md");
+    let told = table(section(&readme, "Make targets").expect("the section Make targets"));
+    let told: BTreeSet<String> = told.iter().flat_map(|row| make_words(&row[0])).collect();
+    assert_eq!(told, targets());
+}
+
+#[test]
+fn every_file_exists() {
+    let tops: BTreeSet<String> = fs::read_dir(tools::root())
+        .expect("the repository")
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    for page in PAGES {
+        let text = read(page);
+        let links = text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split([')', '#']).next())
+            .filter(|link| !link.is_empty() && !link.contains("://"));
+        let named = spans(&text).into_iter().filter(|span| {
+            let top = span.split('/').next().unwrap_or_default();
+            span.contains('/') && tops.contains(top) && !span.contains([' ', '*', '<', ':'])
+        });
+        for file in links.chain(named) {
+            let built = file.starts_with("target/");
+            assert!(
+                built || tools::root().join(file).exists(),
+                "{page}: there is no {file}"
+            );
+        }
+    }
+}
+
+/// A configuration that nobody is told of is of no use.
+#[test]
+fn every_shipped_configuration_is_told() {
+    let readme = read("README.md");
+    for entry in fs::read_dir(tools::root().join("envoy")).expect("envoy/") {
+        let name = entry.expect("an entry").file_name();
+        let name = name.to_string_lossy();
+        assert!(
+            readme.contains(&format!("`envoy/{name}`")),
+            "README.md does not say what envoy/{name} is for"
+        );
+    }
+}
+
+fn keys(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                found.insert(key.clone());
+                keys(value, found);
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| keys(value, found)),
+        _ => {}
+    }
+}
+
+/// Keys that Envoy has and no shipped file uses.
+const ENVOY_ONLY: [&str; 2] = ["environment_variables", "host_env_keys"];
+
+#[test]
+fn every_yaml_key_exists() {
+    let mut known: BTreeSet<String> = ENVOY_ONLY.map(str::to_owned).into();
+    for entry in fs::read_dir(tools::root().join("envoy")).expect("envoy/") {
+        let file = entry.expect("an entry").path();
+        if file
+            .extension()
+            .is_some_and(|extension| extension == "yaml")
+        {
+            let text = fs::read_to_string(&file).expect("a file");
+            keys(&yaml_serde::from_str(&text).expect("YAML"), &mut known);
+        }
+    }
+    let readme = read("README.md");
+    let configuration = section(&readme, "Configuration").expect("the section Configuration");
+    // The fields of the tables, which are held against the code elsewhere.
+    let fields = configuration
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    known.extend(fields.map(str::to_owned));
+    known.extend(["environment", "inline"].map(str::to_owned));
+    for block in blocks(&readme, "yaml") {
+        let value: Value =
+            yaml_serde::from_str(block).unwrap_or_else(|error| panic!("{error}:\n{block}"));
+        let mut used = BTreeSet::new();
+        keys(&value, &mut used);
+        let unknown: Vec<_> = used.difference(&known).collect();
+        assert!(unknown.is_empty(), "{unknown:?} in\n{block}");
+    }
+}

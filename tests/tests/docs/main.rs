@@ -1,0 +1,7 @@
+//! What README.md and DESIGN.md say, held against the code: a page that lies is worse than none.
+
+mod commands;
+mod configuration;
+mod design;
+mod markdown;
+mod names;

@@ -1,0 +1,125 @@
+//! Metrics and log lines: the tables of README against the strings of the code.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use redis_sentinel_tests::tools;
+
+use crate::markdown::{read, section, spans, table};
+
+/// The text of every source file of the module, without unit tests.
+fn sources() -> String {
+    let mut text = String::new();
+    for dir in ["filter/src", "filter/core/src"] {
+        collect(&tools::root().join(dir), &mut text);
+    }
+    text
+}
+
+fn collect(dir: &Path, text: &mut String) {
+    for entry in fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            collect(&path, text);
+        } else {
+            let file = fs::read_to_string(path).expect("a source file");
+            text.push_str(file.split("#[cfg(test)]").next().unwrap_or_default());
+        }
+    }
+}
+
+/// String literals as they stand; enough for names without escapes.
+fn literals(text: &str) -> BTreeSet<String> {
+    let lines = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    lines
+        .flat_map(|line| line.split('"').skip(1).step_by(2))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn is_name(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
+/// Why a client may be refused, as metrics name it: the words of `impl Display for Refusal`.
+fn refusals(sources: &str) -> BTreeSet<String> {
+    let (_, rest) = sources
+        .split_once("impl fmt::Display for Refusal {")
+        .expect("the words of a refusal");
+    let block = rest.split("\n}").next().expect("its end");
+    literals(block)
+        .into_iter()
+        .filter(|word| is_name(word))
+        .collect()
+}
+
+/// Gauges, which have no suffix to know them by.
+fn gauges(sources: &str) -> BTreeSet<String> {
+    let calls = ["metrics::set(", "metrics::shift("];
+    calls
+        .iter()
+        .flat_map(|call| sources.split(call).skip(1))
+        .filter_map(|rest| rest.split(';').next())
+        .flat_map(literals)
+        .filter(|name| is_name(name))
+        .collect()
+}
+
+#[test]
+fn the_metrics_are_all_there_and_no_other() {
+    let sources = sources();
+    let mut code: BTreeSet<String> = literals(&sources)
+        .into_iter()
+        .filter(|name| name.ends_with("_total") && is_name(name))
+        .collect();
+    code.extend(gauges(&sources));
+    code.insert("connections_refused_<why>_total".to_owned());
+    assert!(sources.contains("connections_refused_{why}_total"));
+
+    let readme = read("README.md");
+    let rows = table(section(&readme, "Metrics").expect("the section Metrics"));
+    let told: BTreeSet<String> = rows
+        .iter()
+        .map(|row| row[0].trim_matches('`').to_owned())
+        .collect();
+    assert_eq!(told, code);
+}
+
+#[test]
+fn every_reason_of_a_refusal_is_told() {
+    let readme = read("README.md");
+    let text = section(&readme, "What a client is told").expect("the section on -MASTERDOWN");
+    let told: BTreeSet<String> = table(text)
+        .iter()
+        .map(|row| row[0].trim_matches('`').to_owned())
+        .collect();
+    assert_eq!(told, refusals(&sources()));
+}
+
+/// `<…>` stands for what varies; what is left must be in the code, in one string.
+#[test]
+fn every_log_line_is_one_of_the_code() {
+    // A literal that goes on in the next line (`\` at its end) is one.
+    let joined = sources()
+        .split("\\\n")
+        .map(str::trim_start)
+        .collect::<String>();
+    let readme = read("README.md");
+    let rows = table(section(&readme, "Log lines").expect("the section Log lines"));
+    assert!(rows.len() >= 10, "the table of log lines is gone");
+    for row in rows {
+        for line in spans(&row[0]) {
+            for piece in line
+                .split('<')
+                .flat_map(|part| part.split('>').skip(usize::from(part.contains('>'))))
+            {
+                let piece = piece.trim();
+                assert!(joined.contains(piece), "no log line has {piece:?} ({line})");
+            }
+        }
+    }
+}
