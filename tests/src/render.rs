@@ -93,6 +93,20 @@ impl Config {
         self
     }
 
+    /// Changes every object of the whole, whichever it likes.
+    pub fn each(mut self, mut change: impl FnMut(&mut serde_json::Map<String, Value>)) -> Self {
+        each_object(&mut self.json, &mut change);
+        self
+    }
+
+    /// A listener or a cluster (`listeners`, `clusters`) by its name.
+    pub fn item(&mut self, kind: &str, name: &str) -> Result<&mut Value> {
+        named(
+            array(&mut self.json, &format!("/static_resources/{kind}"))?,
+            name,
+        )
+    }
+
     /// Changes anything else, by JSON pointer.
     pub fn set(mut self, pointer: &str, value: Value) -> Result<Self> {
         *self

@@ -3,10 +3,15 @@
 mod clients;
 mod config;
 mod connections;
+mod credentials;
 mod failover;
+mod fence;
 mod harness;
 mod hold;
+mod marathon;
 mod masters;
 mod replicas;
+mod roles;
 mod sentinels;
+mod sentinels_change;
 mod startup;
