@@ -154,6 +154,8 @@ pub struct Conversation {
     /// When the last exchange ended; `None` asks at once.
     spoke: Option<Timestamp>,
     poll_only: bool,
+    /// It knows `SENTINEL SLAVES` only: the word `REPLICAS` came with 5.0, and ACLs (6.2) name that one.
+    before_5: bool,
     alert: bool,
     polls: u32,
     expected: VecDeque<Expected>,
@@ -175,6 +177,7 @@ impl Conversation {
             asked: None,
             spoke: None,
             poll_only: false,
+            before_5: false,
             alert: false,
             polls: 0,
             expected: VecDeque::new(),
@@ -280,10 +283,10 @@ impl Conversation {
                 Expected::State(index),
             );
             if self.settings.replicas {
-                // `slaves`, not `replicas`: Sentinels before 5.0 know only this word, and none has dropped it.
+                let word = if self.before_5 { "SLAVES" } else { "REPLICAS" };
                 self.ask(
                     &mut out,
-                    &["SENTINEL", "SLAVES", name.as_str()],
+                    &["SENTINEL", word, name.as_str()],
                     Expected::Replicas(index),
                 );
             }
@@ -433,7 +436,11 @@ impl Conversation {
                     self.answer(index, None, outputs);
                 }
             }
-            Expected::Replicas(index) => self.answer(index, Some(reply::replicas(frame)), outputs),
+            Expected::Replicas(index) => {
+                // `ERR Unknown sentinel subcommand`; a user who may not ask is told `NOPERM`.
+                self.before_5 |= error.is_some_and(|message| message.starts_with("ERR Unknown"));
+                self.answer(index, Some(reply::replicas(frame)), outputs);
+            }
         }
         Ok(())
     }
