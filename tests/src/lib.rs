@@ -20,6 +20,7 @@ pub mod roles;
 pub mod scratch;
 pub mod sentinel;
 pub mod server;
+pub mod shards;
 pub mod site;
 pub mod state;
 pub mod steady;

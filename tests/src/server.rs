@@ -82,6 +82,13 @@ impl Server {
         self.wait_until_it_answers()
     }
 
+    /// Starts it again on another port, from this text.
+    pub fn restart_at(&mut self, port: u16, text: &str) -> Result<()> {
+        fs::write(&self.file, text)?;
+        (self.port, self.control) = (port, port);
+        self.restart()
+    }
+
     /// Its configuration file, to change before a restart.
     pub fn file(&self) -> &Path {
         &self.file

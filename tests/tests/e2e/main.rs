@@ -1,6 +1,7 @@
 //! The shipped configuration in a real Envoy, against real Redis and Sentinels, under real failures.
 
 mod clients;
+mod cluster;
 mod config;
 mod connections;
 mod credentials;
@@ -10,6 +11,7 @@ mod harness;
 mod hold;
 mod marathon;
 mod masters;
+mod pooled;
 mod replicas;
 mod roles;
 mod sentinels;
