@@ -1,7 +1,9 @@
-//! What the tests of the core share: short names for nodes, and [`script`], a notation for stories about Sentinels.
+//! What the tests of the core share: short names for nodes, [`script`] for stories about Sentinels, [`replay`]
+//! for recorded ones.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod replay;
 pub mod script;
 
 use sentinel_core::{
