@@ -49,22 +49,23 @@ impl Drop for Roles {
     }
 }
 
-/// Ends when the node is a master, or is gone.
+/// Ends when the node is a master. Sentinel has it close its connections with the promotion: dials again at once.
 fn follow(port: u16, shared: &Shared) {
-    let Ok(mut connection) = Connection::open(port, wait::LONG) else {
-        return;
-    };
-    while !shared.stop.load(Ordering::Relaxed) {
-        let Ok(role) = connection.call(&["ROLE"]) else {
-            return;
+    let ended = || shared.stop.load(Ordering::Relaxed);
+    while !ended() {
+        let Ok(mut connection) = Connection::open(port, wait::LONG) else {
+            sleep(PACE);
+            continue;
         };
-        let at = Instant::now();
-        let role = role.items().first().and_then(|role| role.text());
-        if role.as_deref() == Some("master") {
-            let mut turned = shared.turned.lock().unwrap_or_else(PoisonError::into_inner);
-            turned.insert(port, at);
-            return;
+        while let (false, Ok(role)) = (ended(), connection.call(&["ROLE"])) {
+            let at = Instant::now();
+            let role = role.items().first().and_then(|role| role.text());
+            if role.as_deref() == Some("master") {
+                let mut turned = shared.turned.lock().unwrap_or_else(PoisonError::into_inner);
+                turned.insert(port, at);
+                return;
+            }
+            sleep(PACE);
         }
-        sleep(PACE);
     }
 }

@@ -35,9 +35,8 @@ fn measure() -> Result<()> {
     let mut ports = PortBlock::claim()?;
     let cluster = Cluster::start(&mut ports, 3, 3)?;
     let sentinels = cluster.sentinel_ports();
-    let shipped = |ports: &mut PortBlock| {
-        Config::from_shipped("envoy/redis.yaml", ports)?.seeds(&sentinels)
-    };
+    let shipped =
+        |ports: &mut PortBlock| Config::from_shipped("envoy/redis.yaml", ports)?.seeds(&sentinels);
     let dir = cluster.scratch.path();
     let mut ours = Envoy::start(shipped(&mut ports)?, dir)?;
     let mut other_ports = PortBlock::claim()?;
@@ -96,9 +95,14 @@ fn without_module(mut config: Config) -> Result<Config> {
     listeners.retain(|listener| {
         !uses_module(listener) || listener.pointer("/address/socket_address").is_some()
     });
-    for listener in listeners.iter_mut().filter(|listener| uses_module(listener)) {
+    for listener in listeners
+        .iter_mut()
+        .filter(|listener| uses_module(listener))
+    {
         let filters = listener.pointer_mut("/filter_chains/0/filters");
-        let filters = filters.and_then(Value::as_array_mut).context("no filters")?;
+        let filters = filters
+            .and_then(Value::as_array_mut)
+            .context("no filters")?;
         filters.retain(|filter| filter["name"] == "envoy.filters.network.tcp_proxy");
     }
     let clusters = config.json()["static_resources"]["clusters"]

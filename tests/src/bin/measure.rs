@@ -69,6 +69,7 @@ fn measure() -> Result<()> {
                 !lost && outcome.is_transparent(),
                 "not transparent: {outcome}"
             );
+            ensure!(outcome.rate >= 1000, "too little load: {outcome}");
         }
     }
     Ok(())
