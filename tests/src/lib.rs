@@ -4,6 +4,7 @@
 #[cfg(feature = "host")]
 pub mod host;
 
+pub mod certificates;
 pub mod cluster;
 pub mod envoy;
 pub mod events;

@@ -17,3 +17,4 @@ mod roles;
 mod sentinels;
 mod sentinels_change;
 mod startup;
+mod tls;
