@@ -5,6 +5,7 @@
 
 pub mod replay;
 pub mod script;
+pub mod sim;
 
 use sentinel_core::{
     address::Address,
