@@ -19,6 +19,8 @@ pub struct Plan {
     pub sentinels: usize,
     /// How node number n (of all nodes) is announced.
     pub host: fn(usize) -> String,
+    /// How every Sentinel is announced.
+    pub sentinel_host: String,
     /// What a Redis and a Sentinel are told beyond the usual, as lines of their configuration.
     pub redis: String,
     /// See `redis`.
@@ -42,6 +44,7 @@ impl Default for Plan {
             nodes: 3,
             sentinels: 3,
             host: |_| "127.0.0.1".into(),
+            sentinel_host: "127.0.0.1".into(),
             redis: String::new(),
             sentinel: String::new(),
             per_master: vec![],
@@ -93,7 +96,8 @@ impl Site {
         let sentinels: Vec<_> = (0..site.plan.sentinels).map(|_| ports.take()).collect();
         for &port in &sentinels {
             let text = site.sentinel_text(port, &sentinels);
-            let sentinel = site.server(Kind::Sentinel, "127.0.0.1".into(), port, ports, &text)?;
+            let host = site.plan.sentinel_host.clone();
+            let sentinel = site.server(Kind::Sentinel, host, port, ports, &text)?;
             site.sentinels.push(sentinel);
         }
         for name in site.plan.masters.clone() {
@@ -216,8 +220,8 @@ impl Site {
                 text += &format!("sentinel known-replica {name} {host} {port}\n");
             }
             for other in sentinels.iter().filter(|other| **other != port) {
-                let id = id(*other);
-                text += &format!("sentinel known-sentinel {name} 127.0.0.1 {other} {id}\n");
+                let (id, host) = (id(*other), &self.plan.sentinel_host);
+                text += &format!("sentinel known-sentinel {name} {host} {other} {id}\n");
             }
         }
         text

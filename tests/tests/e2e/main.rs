@@ -9,6 +9,7 @@ mod failover;
 mod fence;
 mod harness;
 mod hold;
+mod ipv6;
 mod marathon;
 mod masters;
 mod pooled;
