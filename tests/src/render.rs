@@ -107,6 +107,29 @@ impl Config {
         )
     }
 
+    /// Gives the watch so many slots.
+    pub fn watch_slots(mut self, slots: usize) -> Result<Self> {
+        let listener = named(
+            array(&mut self.json, "/static_resources/listeners")?,
+            "sentinel_watch",
+        )?;
+        let first = listener.pointer("/address/pipe/path");
+        let first = first.and_then(Value::as_str).context("no first slot")?;
+        let prefix = first.trim_end_matches('0').to_owned();
+        let slot =
+            |number| json!({ "address": { "pipe": { "path": format!("{prefix}{number}") } } });
+        listener["additional_addresses"] = (1..slots).map(slot).collect();
+        let cluster = named(
+            array(&mut self.json, "/static_resources/clusters")?,
+            "sentinel_heartbeat",
+        )?;
+        let endpoints: Vec<_> = (0..slots)
+            .map(|number| json!({ "endpoint": slot(number) }))
+            .collect();
+        cluster["load_assignment"]["endpoints"] = json!([{ "lb_endpoints": endpoints }]);
+        Ok(self)
+    }
+
     /// Changes anything else, by JSON pointer.
     pub fn set(mut self, pointer: &str, value: Value) -> Result<Self> {
         *self

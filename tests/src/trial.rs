@@ -40,8 +40,16 @@ impl Trial {
 
     /// The same with changes to the configuration.
     pub fn start_with(change: impl FnOnce(Config) -> Result<Config>) -> Result<Self> {
+        Self::start_among(3, change)
+    }
+
+    /// The same with that many Sentinels.
+    pub fn start_among(
+        sentinels: usize,
+        change: impl FnOnce(Config) -> Result<Config>,
+    ) -> Result<Self> {
         let mut ports = PortBlock::claim()?;
-        let cluster = Cluster::start(&mut ports, 3, 3)?;
+        let cluster = Cluster::start(&mut ports, 3, sentinels)?;
         let events = Events::of(&cluster.sentinel_ports())?;
         let config = change(
             Config::from_shipped("envoy/redis.yaml", &mut ports)?

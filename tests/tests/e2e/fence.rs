@@ -1,12 +1,13 @@
 //! A failover that is called off: clients wait, and nothing else happens to them.
 
 use std::io::Write;
+use std::net::Shutdown;
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
-use redis_sentinel_tests::resp::Connection;
+use redis_sentinel_tests::resp::{Connection, Value};
 use redis_sentinel_tests::steady::Steady;
 use redis_sentinel_tests::trial::Trial;
 use redis_sentinel_tests::wait;
@@ -31,6 +32,12 @@ fn go_on(steady: &Steady) -> Result<()> {
     let progress = steady.progress();
     wait::until_true("every client to go on", wait::LONG, || {
         steady.all_beyond(&progress)
+    })
+}
+
+fn wait_for_fence(trial: &Trial) -> Result<()> {
+    wait::until_true("the fence", wait::LONG, || {
+        trial.counter("fences_total").is_ok_and(|fences| fences > 0)
     })
 }
 
@@ -87,12 +94,17 @@ fn a_chosen_replica_that_hangs_costs_a_pause() -> Result<()> {
     the_chosen_replica_is_gone(Signal::SIGSTOP, false)
 }
 
-/// The abort itself lifts a fence that would last longer.
+/// The abort itself lifts a fence that would last longer. A client that has said its last word in between is answered.
 #[test]
 fn an_abort_lifts_the_fence() -> Result<()> {
     let mut trial = Trial::start_with_plugin("sentinel_watch", "fence_timeout", &json!("25s"))?;
     let (steady, master) = steady(&trial)?;
+    let mut last_word = Connection::open(trial.envoy.port, wait::LONG)?;
+    last_word.call(&["PING"])?;
     let selected = strand_a_failover(&mut trial, Signal::SIGKILL)?;
+    wait_for_fence(&trial)?;
+    last_word.send(&["INCR", "last words"])?;
+    last_word.stream().shutdown(Shutdown::Write)?;
     let aborted = trial
         .events
         .wait_for("-failover-abort-slave-timeout", selected)?
@@ -100,6 +112,7 @@ fn an_abort_lifts_the_fence() -> Result<()> {
     go_on(&steady)?;
     let lifted = aborted.elapsed();
     println!("clients went on at most {lifted:?} after the abort");
+    assert_eq!(last_word.receive()?, Value::Int(1));
     let log = trial.envoy.log();
     assert!(lifted < SLACK, "{lifted:?}\n{log}");
     steady.stop(master).context(log.clone())?;
@@ -119,7 +132,7 @@ fn a_failover_without_a_good_replica_closes_nobody() -> Result<()> {
         trial.cluster.sentinels.iter().all(|sentinel| {
             let reply = sentinel.call(&["SENTINEL", "REPLICAS", "mymaster"]);
             reply.is_ok_and(|replicas| {
-                let none = |r: &_| field(r, "slave-priority").as_deref() == Some("0");
+                let none = |r: &Value| r.field("slave-priority").as_deref() == Some("0");
                 replicas.items().iter().all(none)
             })
         })
@@ -144,10 +157,6 @@ fn a_failover_without_a_good_replica_closes_nobody() -> Result<()> {
     })
 }
 
-fn field(reply: &redis_sentinel_tests::resp::Value, name: &str) -> Option<String> {
-    reply.field(name)
-}
-
 /// Elements of 100 kB, 100 MB in all, each with its number in every place.
 const ELEMENTS: usize = 1000;
 
@@ -163,9 +172,7 @@ fn a_fenced_client_fills_no_memory() -> Result<()> {
     let mut client = Connection::open(trial.envoy.port, wait::LONG)?;
     client.call(&["PING"])?;
     let selected = strand_a_failover(&mut trial, Signal::SIGKILL)?;
-    wait::until_true("the fence", wait::LONG, || {
-        trial.counter("fences_total").is_ok_and(|fences| fences > 0)
-    })?;
+    wait_for_fence(&trial)?;
 
     let before = resident(trial.envoy.process().pid())?;
     let mut sender = client.stream().try_clone()?;

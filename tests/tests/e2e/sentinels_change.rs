@@ -236,3 +236,22 @@ fn a_renamed_master_stays_in_use_with_one_warning() -> Result<()> {
     assert_untouched(load, &trial.envoy.log());
     assert_planned_failover_works(&mut trial)
 }
+
+/// Only the Sentinel that leads a failover says that it begins: a slot for each, and none can lead unheard.
+#[test]
+fn whichever_of_five_sentinels_leads_nothing_is_lost() -> Result<()> {
+    let mut trial = Trial::start_among(5, |config| config.watch_slots(5))?;
+    // Seeds are shared by slots for a moment, until each has a Sentinel of its own.
+    wait::until_true("each Sentinel to be watched", wait::LONG, || {
+        let watched = |port| said(&trial, &format!("watching Sentinel 127.0.0.1:{port}")) > 0;
+        trial.cluster.sentinel_ports().into_iter().all(watched)
+    })?;
+    for leader in [2, 3, 4] {
+        trial.cluster.sentinels.swap(0, leader);
+        assert_planned_failover_works(&mut trial)?;
+        trial.cluster.sentinels.swap(0, leader);
+        trial.settle()?;
+    }
+    assert_eq!(trial.counter("fences_total")?, 3, "{}", trial.envoy.log());
+    Ok(())
+}
