@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::resp::Connection;
 use crate::wait;
@@ -22,6 +22,14 @@ pub struct Event {
     pub name: String,
     /// What it says of whom.
     pub text: String,
+}
+
+impl Event {
+    /// The port in `slave 127.0.0.1:16001 127.0.0.1 16001 @ mymaster …`.
+    pub fn replica(&self) -> Result<u16> {
+        let port = self.text.split_whitespace().nth(3);
+        Ok(port.with_context(|| self.text.clone())?.parse()?)
+    }
 }
 
 #[derive(Default)]

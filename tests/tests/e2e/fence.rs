@@ -41,18 +41,12 @@ fn wait_for_fence(trial: &Trial) -> Result<()> {
     })
 }
 
-/// The port in `slave 127.0.0.1:16001 127.0.0.1 16001 @ mymaster …`.
-fn candidate(event: &str) -> Result<u16> {
-    let port = event.split_whitespace().nth(3);
-    Ok(port.with_context(|| event.to_owned())?.parse()?)
-}
-
 /// Asks for a failover and takes the replica that it chooses away before it is told; returns the time of the choice.
 fn strand_a_failover(trial: &mut Trial, signal: Signal) -> Result<Instant> {
     let begun = Instant::now();
     trial.cluster.fail_over()?;
     let selected = trial.events.wait_for("+selected-slave", begun)?;
-    let chosen = candidate(&selected.text)?;
+    let chosen = selected.replica()?;
     trial.cluster.node(chosen)?.process().signal(signal)?;
     Ok(selected.at)
 }
