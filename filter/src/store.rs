@@ -64,9 +64,17 @@ pub fn update_topology(
     }
 }
 
+/// The roster of one watch as it is now.
+pub fn roster(watch: &str) -> Roster {
+    let value = host::shared_data(&roster_key(watch)).ok();
+    value
+        .and_then(|(value, _)| serde_json::from_slice(&value).ok())
+        .unwrap_or_default()
+}
+
 /// Changes the roster of one watch; returns what `change` returned the last time it was run.
 pub fn update_roster<T>(watch: &str, change: impl Fn(&mut Roster) -> T) -> Option<T> {
-    update(&format!("redis_sentinel/roster/{watch}"), change)
+    update(&roster_key(watch), change)
 }
 
 fn update<V: Serialize + DeserializeOwned + Default + Clone + PartialEq, T>(
@@ -110,6 +118,10 @@ fn tell(master_name: &str, topology: &Topology, facts: &[Fact]) {
             );
         }
     }
+}
+
+fn roster_key(watch: &str) -> String {
+    format!("redis_sentinel/roster/{watch}")
 }
 
 fn topology_key(master_name: &str) -> String {

@@ -282,6 +282,7 @@ impl Watch {
                     }
                 }
                 Output::Answer(name, answer) => {
+                    let slot = store::roster(self.roster()).last_slot();
                     store::update_topology(now, name.as_str(), |topology| {
                         topology.report(now, &self.rules, &sentinel, slot, &answer)
                     });

@@ -363,7 +363,9 @@ impl Conversation {
                 }
             }
             ["message", channel, payload] => {
-                if let Some(event) = event::parse(channel, payload) {
+                if let Some(peer) = event::parse_peer(channel, payload) {
+                    outputs.push(Output::Peers(vec![peer]));
+                } else if let Some(event) = event::parse(channel, payload) {
                     let ours = |event: &Event| {
                         self.settings
                             .masters

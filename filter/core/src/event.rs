@@ -6,12 +6,16 @@
 //! master events           master <name> <ip> <port> [...]
 //! replica events          slave <id> <ip> <port> @ <name> <ip> <port> [...]
 //! +tilt, -tilt            #tilt mode entered / exited
+//! +sentinel               sentinel <run id> <ip> <port> @ <name> <ip> <port>
 //! ```
 
-use crate::address::Address;
+use crate::{
+    address::Address,
+    reply::{Peer, clip},
+};
 
 /// The channels that a watch subscribes to, one by one: an ACL can allow these and nothing else.
-pub const CHANNELS: [&str; 13] = [
+pub const CHANNELS: [&str; 14] = [
     "+switch-master",
     "+promoted-slave",
     "+selected-slave",
@@ -25,6 +29,7 @@ pub const CHANNELS: [&str; 13] = [
     "-odown",
     "+tilt",
     "-tilt",
+    "+sentinel",
 ];
 
 /// One event about one master.
@@ -86,6 +91,19 @@ pub fn parse(channel: &str, payload: &str) -> Option<Event> {
             kind: EventKind::Tilt(false),
         }),
         _ if channel.starts_with("-failover-abort-") => master_event(&words, EventKind::Aborted),
+        _ => None,
+    }
+}
+
+/// Reads `+sentinel`: a Sentinel has met another one. `None` for other channels, shapes and masters.
+#[must_use]
+pub fn parse_peer(channel: &str, payload: &str) -> Option<Peer> {
+    let words: Vec<&str> = payload.split(' ').take(16).collect();
+    match (channel, &words[..]) {
+        ("+sentinel", ["sentinel", run_id, host, port, "@", ..]) => Some(Peer {
+            address: Address::new(host, port).ok()?,
+            run_id: clip(run_id),
+        }),
         _ => None,
     }
 }
@@ -186,6 +204,18 @@ mod tests {
             parse("+tilt", "#tilt mode entered").unwrap().kind,
             EventKind::Tilt(true)
         );
+    }
+
+    #[test]
+    fn a_sentinel_that_was_met() {
+        let payload = "sentinel 5d5d 127.0.0.1 26380 @ mymaster 127.0.0.1 7001";
+        let peer = parse_peer("+sentinel", payload).unwrap();
+        assert_eq!(
+            (peer.address, peer.run_id.as_str()),
+            (address("127.0.0.1:26380"), "5d5d")
+        );
+        assert_eq!(parse_peer("+sdown", payload), None);
+        assert_eq!(parse_peer("+sentinel", replica_down()), None);
     }
 
     #[test]

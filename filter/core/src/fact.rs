@@ -159,6 +159,13 @@ pub enum Fact {
         /// The node.
         master: Address,
     },
+    /// There are more Sentinels than slots to watch them.
+    Unwatched {
+        /// How many there are.
+        sentinels: u32,
+        /// How many can be watched.
+        slots: u32,
+    },
     /// The node does not let the role probe ask: it steps aside.
     Unprobed {
         /// The node.
@@ -183,6 +190,7 @@ impl Fact {
             | Self::Unusable { .. }
             | Self::Refused { .. }
             | Self::Down { .. }
+            | Self::Unwatched { .. }
             | Self::NotMaster { .. } => Severity::Warn,
             Self::Stale { .. } => Severity::Debug,
             _ => Severity::Info,
@@ -292,6 +300,10 @@ impl fmt::Display for Fact {
                 write!(f, "{master} says it is a replica: new connections wait")
             }
             Self::MasterAgain { master } => write!(f, "{master} says it is the master"),
+            Self::Unwatched { sentinels, slots } => write!(
+                f,
+                "{sentinels} Sentinels and {slots} slots to watch them: a failover led by one that is not watched is not fenced"
+            ),
             Self::Unprobed { address, message } => write!(
                 f,
                 "{address} is not asked for its role: it answers {message}"

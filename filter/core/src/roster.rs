@@ -32,6 +32,8 @@ const PEER_TTL: Duration = Duration::from_secs(600);
 pub struct Roster {
     known: Vec<Known>,
     seats: Vec<Seat>,
+    /// The highest slot that ever asked for a seat.
+    last_slot: u32,
     seeds: Setbacks,
 }
 
@@ -118,6 +120,7 @@ impl Roster {
     /// Takes a seat for `slot` and says where to connect. `learnt_reachable`: whether learnt addresses can be dialled at all.
     pub fn take(&mut self, now: Timestamp, slot: u32, learnt_reachable: bool) -> Target {
         self.forget(now);
+        self.last_slot = self.last_slot.max(slot);
         let last = self
             .seats
             .iter()
@@ -242,6 +245,12 @@ impl Roster {
                 .iter()
                 .any(|seat| seat.slot < slot && seat.run_id == run_id);
         doubled && self.has_free_seat(now)
+    }
+
+    /// The highest slot that there is, as far as is known.
+    #[must_use]
+    pub fn last_slot(&self) -> u32 {
+        self.last_slot
     }
 
     /// The slot's connection ended, with a problem or without. A Sentinel that did not answer well is put back behind

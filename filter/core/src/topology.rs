@@ -39,6 +39,8 @@ pub const MAX_REPLICAS: usize = 64;
 /// A Sentinel that was not heard for so long no longer counts as watched.
 const REPORT_KEPT: Duration = Duration::from_secs(600);
 
+/// Within this time of the first answer every slot has asked for a seat.
+const SLOTS_APPEAR: Duration = Duration::from_secs(10);
 /// How many times `epoch_reset_delay` a majority must insist while a Sentinel still stands by the epoch in use.
 const BACKED_PATIENCE: u32 = 6;
 
@@ -93,6 +95,10 @@ pub struct Topology {
     dissent: Option<(Claim, Timestamp)>,
     /// The node that does not let the probe ask, so that it is told once and asked no more.
     unprobed: Option<Address>,
+    /// When the first answer came.
+    began: Option<Timestamp>,
+    /// The number of Sentinels of which was told that they are more than slots.
+    unwatched: u32,
     /// The highest watch slot seen, counted from 1: how many Sentinels can be watched at all.
     slots: u32,
 }
@@ -216,7 +222,7 @@ impl Topology {
         fence.into_iter().chain(flags).min()
     }
 
-    /// Takes in one Sentinel's answer. `slot` is the watch slot, counted from 0, that heard it.
+    /// Takes in one Sentinel's answer. `slot` is a watch slot, counted from 0: there are at least so many.
     pub fn report(
         &mut self,
         now: Timestamp,
@@ -280,6 +286,7 @@ impl Topology {
             report.problem = text;
             self.generation = self.generation.saturating_add(1);
         }
+        self.tell_unwatched(now, state.sentinels, &mut facts);
         if let Some(claim) = claim {
             self.weigh(now, rules, sentinel, &claim, &mut facts);
             self.fence_by_poll(now, rules, sentinel, &claim, &state, &mut facts);
@@ -369,6 +376,19 @@ impl Topology {
     #[must_use]
     pub fn may_probe(&self, address: &Address) -> bool {
         self.unprobed.as_ref() != Some(address)
+    }
+
+    /// Says once that there are more Sentinels than slots, when the slots have had the time to show up.
+    fn tell_unwatched(&mut self, now: Timestamp, sentinels: u32, facts: &mut Vec<Fact>) {
+        let began = *self.began.get_or_insert(now);
+        if now.since(began) >= SLOTS_APPEAR && sentinels > self.slots && self.unwatched != sentinels
+        {
+            self.unwatched = sentinels;
+            facts.push(Fact::Unwatched {
+                sentinels,
+                slots: self.slots,
+            });
+        }
     }
 
     /// Lets time pass: fences end by their bound, silent Sentinels stop counting.

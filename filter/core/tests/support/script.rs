@@ -217,6 +217,7 @@ fn brief(fact: &Fact) -> String {
         Fact::NotMaster { .. } => "NotMaster",
         Fact::MasterAgain { .. } => "MasterAgain",
         Fact::Unprobed { .. } => "Unprobed",
+        Fact::Unwatched { .. } => "Unwatched",
     }
     .to_owned()
 }
