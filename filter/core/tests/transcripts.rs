@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use sentinel_core::{
     address::Address,
     fact::{Cause, Fact, Unfence},
+    resp::{MAX_ELEMENTS, Reader},
 };
 use support::replay::{Recording, Told};
 
@@ -192,6 +193,17 @@ fn monitored_again() {
     assert_eq!(topology.config_epoch(), Some(1));
     let stale = when(&told, |fact| matches!(fact, Fact::Stale { .. }));
     assert!(!stale.is_empty(), "epoch 0 was seen, and not followed");
+}
+
+/// A connection lasts for months: no bound of one frame may add up over many.
+#[test]
+fn a_connection_without_end() {
+    let mut reader = Reader::default();
+    for _ in 0..MAX_ELEMENTS {
+        reader.push(b"*2\r\n$1\r\na\r\n:1\r\n");
+        assert!(reader.next_frame().unwrap().is_some());
+        assert_eq!(reader.next_frame(), Ok(None));
+    }
 }
 
 proptest! {
