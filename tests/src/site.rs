@@ -21,7 +21,7 @@ pub struct Plan {
     pub host: fn(usize) -> String,
     /// How every Sentinel is announced.
     pub sentinel_host: String,
-    /// What a Redis and a Sentinel are told beyond the usual, as lines of their configuration.
+    /// What a Redis and a Sentinel are told beyond the usual, as lines of their configuration; `{n}` is the node's number.
     pub redis: String,
     /// See `redis`.
     pub sentinel: String,
@@ -162,7 +162,7 @@ impl Site {
         let (port, host) = (ports.take(), (self.plan.host)(index));
         let first = &self.nodes.get(index / self.plan.nodes * self.plan.nodes);
         // Replicas join at once instead of after 5 s, and notice a lost master as fast as Sentinel does.
-        let mut text = self.plan.redis.clone()
+        let mut text = self.plan.redis.replace("{n}", &index.to_string())
             + "\nsave \"\"\nrepl-diskless-sync-delay 0\nrepl-ping-replica-period 1\nenable-debug-command local\n";
         if host != "127.0.0.1" {
             text += &format!("replica-announce-ip {host}\n");

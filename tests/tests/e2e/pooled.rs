@@ -15,7 +15,7 @@ use redis_sentinel_tests::wait;
 const PATIENT: Duration = Duration::from_secs(20);
 const MASTER: &str = "mymaster";
 
-fn start() -> Result<(Envoy, u16, Site)> {
+fn start() -> Result<(Envoy, u16, Site, PortBlock)> {
     let mut ports = PortBlock::claim()?;
     let site = Site::start(&mut ports, Plan::default())?;
     let mut config = Config::from_shipped("envoy/redis-pooled.yaml", &mut ports)?
@@ -23,12 +23,12 @@ fn start() -> Result<(Envoy, u16, Site)> {
     let port = config.port("redis_pooled")?;
     let envoy = Envoy::start(config, site.scratch.path())?;
     envoy.wait_until_ready()?;
-    Ok((envoy, port, site))
+    Ok((envoy, port, site, ports))
 }
 
 /// One connection that writes all the time through a failover. Any disconnect ends the test.
 fn survives(fault: Fault) -> Result<()> {
-    let (_envoy, port, mut site) = start()?;
+    let (_envoy, port, mut site, _ports) = start()?;
     let old = site.master(MASTER).context("no master")?;
     let mut app = Connection::open(port, PATIENT)?;
     let mut write = || app.call(&["INCR", "counter"]).context("a disconnect");
@@ -77,7 +77,7 @@ fn a_connection_survives_a_master_that_hangs() -> Result<()> {
 /// What the README says that pooled mode does, and does not.
 #[test]
 fn the_limits_are_those_that_are_documented() -> Result<()> {
-    let (_envoy, port, _site) = start()?;
+    let (_envoy, port, _site, _ports) = start()?;
     let mut app = Connection::open(port, PATIENT)?;
     let mut other = Connection::open(port, PATIENT)?;
     let mut call = |text: &str| app.call(&text.split(' ').collect::<Vec<_>>());
