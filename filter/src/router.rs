@@ -115,7 +115,10 @@ impl Router {
         match to {
             Some(to) if !is_connected() => {
                 if self.destination.route_to(&to).is_ok() {
-                    self.admission.borrow_mut().was_moved(now, id, to);
+                    let resume = self.admission.borrow_mut().was_moved(now, id, to);
+                    if resume {
+                        let _ = host::resume();
+                    }
                 }
             }
             _ => {

@@ -57,7 +57,11 @@ pub fn update_topology(
                 if topology.generation != before.generation {
                     vm::wake_all(now);
                 }
-                tell(master_name, &topology, &facts);
+                tell(master_name, &facts);
+                if topology.config_epoch() != before.config_epoch() {
+                    let epoch = topology.config_epoch().unwrap_or(0);
+                    metrics::set(master_name, "config_epoch", epoch);
+                }
                 return;
             }
         }
@@ -100,7 +104,7 @@ fn update<V: Serialize + DeserializeOwned + Default + Clone + PartialEq, T>(
     None
 }
 
-fn tell(master_name: &str, topology: &Topology, facts: &[Fact]) {
+fn tell(master_name: &str, facts: &[Fact]) {
     for fact in facts {
         match fact.severity() {
             Severity::Debug => log::debug!("{master_name}: {fact}"),
@@ -109,13 +113,6 @@ fn tell(master_name: &str, topology: &Topology, facts: &[Fact]) {
         }
         if let Some(counter) = fact.counter() {
             metrics::count(master_name, counter);
-        }
-        if matches!(fact, Fact::Master { .. }) {
-            metrics::set(
-                master_name,
-                "config_epoch",
-                topology.config_epoch().unwrap_or(0),
-            );
         }
     }
 }

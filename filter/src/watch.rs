@@ -121,6 +121,12 @@ impl Watch {
         }
     }
 
+    /// Whether a Sentinel that is not a seed can be dialled.
+    fn learnt_reachable(&self) -> bool {
+        !self.config.discovered_cluster.is_empty()
+            || !self.config.discovered_by_name_cluster.is_empty()
+    }
+
     /// The key of this watch's roster: its first master's name, as watches do not share masters.
     fn roster(&self) -> &str {
         self.config
@@ -206,8 +212,7 @@ impl Watch {
         let Some(slot) = self.conversations.borrow().get(&id).map(|seat| seat.slot) else {
             return false;
         };
-        let reachable = !self.config.discovered_cluster.is_empty()
-            || !self.config.discovered_by_name_cluster.is_empty();
+        let reachable = self.learnt_reachable();
         let target =
             store::update_roster(self.roster(), |roster| roster.take(now, slot, reachable));
         let place = match &target {
@@ -309,8 +314,10 @@ impl Watch {
         }
         if answered {
             self.introduce(id);
-            move_on |= store::update_roster(self.roster(), |roster| roster.alive(now, slot))
-                .unwrap_or(false);
+            move_on |= store::update_roster(self.roster(), |roster| {
+                roster.alive(now, slot, self.learnt_reachable())
+            })
+            .unwrap_or(false);
         }
         if move_on {
             self.end(now, id, None);

@@ -261,18 +261,21 @@ impl Admission {
         }
     }
 
-    /// The answer to [`Action::Move`]: it still dials, and does so to `to` from now on.
-    pub fn was_moved(&mut self, now: Timestamp, id: StreamId, to: Address) {
-        if let Some(Stream::Dialled { paused, .. }) = self.take(id) {
-            self.put(
-                id,
-                Stream::Dialled {
-                    to,
-                    since: now,
-                    paused,
-                },
-            );
-        }
+    /// The answer to [`Action::Move`]: it still dials, and does so to `to` from now on. True: let the bytes that the
+    /// fence kept back go on.
+    pub fn was_moved(&mut self, now: Timestamp, id: StreamId, to: Address) -> bool {
+        let Some(Stream::Dialled { paused, .. }) = self.streams.get(&id) else {
+            return false;
+        };
+        let paused = *paused;
+        self.take(id);
+        let stream = Stream::Dialled {
+            to,
+            since: now,
+            paused: false,
+        };
+        self.put(id, stream);
+        paused
     }
 
     /// The answer to [`Action::RefuseUnlessConnected`]: it was not connected and is being refused.

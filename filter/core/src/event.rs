@@ -138,6 +138,10 @@ fn about_replica(words: &[&str], kind: impl FnOnce(Address) -> EventKind) -> Opt
 }
 
 fn about_master(name: &str, host: &str, port: &str, kind: EventKind) -> Option<Event> {
+    // An empty name stands for the Sentinel itself (TILT); no master has one.
+    if name.is_empty() {
+        return None;
+    }
     Some(Event {
         master_name: name.to_owned(),
         master: Some(Address::new(host, port).ok()?),

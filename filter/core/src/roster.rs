@@ -230,21 +230,22 @@ impl Roster {
             .any(|known| !self.taken(known) && known.retry_at() <= now)
     }
 
-    /// The slot's conversation is alive. True: it shares its Sentinel with another slot and should take a free seat.
-    pub fn alive(&mut self, now: Timestamp, slot: u32) -> bool {
+    /// The slot's conversation is alive. True: it shares its Sentinel with a lower slot and should leave, for a free seat
+    /// or to wait for one. Where learnt Sentinels cannot be reached there is nowhere to go.
+    pub fn alive(&mut self, now: Timestamp, slot: u32, learnt_reachable: bool) -> bool {
         self.forget(now);
         let Some(seat) = self.seats.iter_mut().find(|seat| seat.slot == slot) else {
             return false;
         };
         seat.at = now;
         let run_id = seat.run_id.clone();
-        // Of two at one Sentinel the higher slot moves, so that they do not both go.
-        let doubled = !run_id.is_empty()
+        learnt_reachable
+            && !self.known.is_empty()
+            && !run_id.is_empty()
             && self
                 .seats
                 .iter()
-                .any(|seat| seat.slot < slot && seat.run_id == run_id);
-        doubled && self.has_free_seat(now)
+                .any(|seat| seat.slot < slot && seat.run_id == run_id)
     }
 
     /// The highest slot that there is, as far as is known.
@@ -370,7 +371,7 @@ mod tests {
         roster.leave(now, 2, None);
         assert_eq!(roster.take(now, 2, true), at(3));
         roster.learn(now, &[peer(1)]);
-        assert!(!roster.alive(now, 0) && !roster.alive(now, 1));
+        assert!(!roster.alive(now, 0, true) && !roster.alive(now, 1, true));
     }
 
     #[test]

@@ -91,8 +91,8 @@ pub struct Topology {
     replicas: Vec<Address>,
     /// Rule 4: a claim that a majority has voted down.
     overruled: Option<Claim>,
-    /// Rule 4: what a majority has been naming, and since when.
-    dissent: Option<(Claim, Timestamp)>,
+    /// Rule 4: what a majority has been naming.
+    dissent: Option<Dissent>,
     /// The node that does not let the probe ask, so that it is told once and asked no more.
     unprobed: Option<Address>,
     /// When the first answer came.
@@ -108,6 +108,14 @@ pub struct Topology {
 struct Claim {
     address: Address,
     config_epoch: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Dissent {
+    claim: Claim,
+    since: Timestamp,
+    /// When the majority was last seen to agree.
+    last: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +137,8 @@ struct Report {
     replicas: Vec<replicas::Readable>,
     /// The last problem told about this Sentinel, so that it is told once.
     problem: Option<String>,
+    /// It was told for those who debug only.
+    quiet: bool,
 }
 
 /// One Sentinel's complete answer to one poll.
@@ -238,7 +248,11 @@ impl Topology {
             MasterAddress::Known(address) => (
                 Some(Claim {
                     address: address.clone(),
-                    config_epoch: state.config_epoch,
+                    // Who does not say its epoch is taken to be up to date: then the majority settles it.
+                    config_epoch: match &answer.state {
+                        Some(state) => state.config_epoch,
+                        None => self.config_epoch().unwrap_or(0),
+                    },
                 }),
                 None,
             ),
@@ -278,18 +292,25 @@ impl Topology {
             report.replicas = replicas::readable(replicas, rules.max_replica_lag);
         }
         let told = problem.or(opposed);
+        // Who lagged for a moment, as all but the leader do in every failover, need not be said to have caught up.
+        let quiet = matches!(told, Some(Fact::Stale { .. }));
         let text = told.as_ref().map(ToString::to_string);
         if report.problem != text {
-            facts.push(told.unwrap_or_else(|| Fact::Recovered {
-                by: sentinel.to_owned(),
+            facts.extend(told.or_else(|| {
+                (!report.quiet).then(|| Fact::Recovered {
+                    by: sentinel.to_owned(),
+                })
             }));
+            report.quiet = quiet;
             report.problem = text;
             self.generation = self.generation.saturating_add(1);
         }
         self.tell_unwatched(now, state.sentinels, &mut facts);
         if let Some(claim) = claim {
             self.weigh(now, rules, sentinel, &claim, &mut facts);
-            self.fence_by_poll(now, rules, sentinel, &claim, &state, &mut facts);
+            if let Some(state) = &answer.state {
+                self.fence_by_poll(now, rules, sentinel, &claim, state, &mut facts);
+            }
         }
         self.refresh(now, rules, &mut facts);
         facts
@@ -313,7 +334,7 @@ impl Topology {
             EventKind::Promoted(address) if concerns_ours => {
                 self.succeed(address, Cause::PromotedEvent, sentinel, &mut facts)
             }
-            EventKind::Switched(address) if concerns_ours => {
+            EventKind::Switched(address) if concerns_ours && !self.lags(sentinel) => {
                 self.succeed(address, Cause::SwitchEvent, sentinel, &mut facts)
             }
             EventKind::Aborted if concerns_ours => {
@@ -333,6 +354,22 @@ impl Topology {
         }
         self.refresh(now, rules, &mut facts);
         facts
+    }
+
+    /// Whether this Sentinel was last heard naming the master in use by an epoch of before, when it was master once
+    /// already: its `+switch-master` away from it is history that it catches up with.
+    fn lags(&self, sentinel: &str) -> bool {
+        let report = self
+            .reports
+            .iter()
+            .find(|report| report.sentinel == sentinel);
+        let heard = report.and_then(|report| report.claim.as_ref());
+        self.master
+            .as_ref()
+            .zip(heard)
+            .is_some_and(|(master, heard)| {
+                heard.address == master.address && heard.config_epoch < master.config_epoch
+            })
     }
 
     /// Takes in a node's own word. `early_switch` lets a candidate's word alone make it the master.
@@ -366,6 +403,16 @@ impl Topology {
             return Vec::new();
         }
         self.unprobed = Some(address.clone());
+        if self.demoted
+            && self
+                .master
+                .as_ref()
+                .is_some_and(|master| master.address == *address)
+        {
+            // What it said of itself before cannot be asked again.
+            self.demoted = false;
+            self.generation = self.generation.saturating_add(1);
+        }
         vec![Fact::Unprobed {
             address: address.clone(),
             message: message.to_owned(),
@@ -425,6 +472,7 @@ impl Topology {
             sentinels: 1,
             replicas: Vec::new(),
             problem: None,
+            quiet: false,
         });
         self.reports.last_mut()
     }

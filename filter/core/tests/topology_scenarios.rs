@@ -30,7 +30,7 @@ fn several_failovers_in_a_row() {
          5000 s3 +selected-slave A C => A@2 fenced : Fenced
          5900 s3 +promoted-slave A C => C@3 : PromotedEvent
          5901 s1 A@2 => C@3 : Stale
-         6000 s123 C@3 => C@3 : Recovered",
+         6000 s123 C@3 => C@3 :",
     );
 }
 
@@ -55,7 +55,7 @@ fn a_failover_during_a_failover() {
          2100 s2 C@2 => C@2 :
          2200 s1 B@1 => C@2 : Stale
          2300 s3 C@2 => C@2 :
-         2400 s1 C@2 => C@2 : Recovered",
+         2400 s1 C@2 => C@2 :",
     );
 }
 
@@ -83,7 +83,7 @@ fn a_leader_that_dies_after_the_promotion() {
          1500  s23 A@0 => B@1 : Stale, Stale
          4500  s23 A@0 => B@1 :
          5500  s23 A@0 => B@1 :
-         6500  s23 A@0 => A@0 : EpochReset, Recovered
+         6500  s23 A@0 => A@0 : EpochReset
          9000  s2 +promoted-slave A C => C@1 : PromotedEvent
          9100  s23 C@2 => C@2",
     );
@@ -130,7 +130,7 @@ fn removed_and_monitored_again() {
          # The reset is told although the address is the same: from here on epochs count from 0.
          7099 s1 B@0 => B@5 :
          7100 s2 B@0 => B@0 : EpochReset
-         7200 s123 B@0 => B@0 : Recovered, Recovered, Recovered
+         7200 s123 B@0 => B@0 :
          9000 s1 C@1 => C@1 : NewerEpoch",
     );
 }
@@ -182,7 +182,6 @@ fn a_manual_promotion() {
 
 /// A push that was on its way for long: `+switch-master A B` of the first failover, after a second one went back to A.
 #[test]
-#[ignore = "BUG: an event carries no epoch; a late one is taken for a new promotion, until the majority wins 5 s later"]
 fn a_late_event_of_a_failover_that_is_history() {
     play(
         "0    s123 A@0 => A@0

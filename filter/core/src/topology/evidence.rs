@@ -1,6 +1,6 @@
 //! Rules 1 to 4: which claim becomes the master.
 
-use super::{BACKED_PATIENCE, Claim, Report, Rules, Topology};
+use super::{BACKED_PATIENCE, Claim, Dissent, Report, Rules, Topology};
 use crate::{
     address::Address,
     fact::{Cause, Fact},
@@ -43,7 +43,15 @@ impl Topology {
             self.adopt(claim.clone(), Cause::FirstAnswer, sentinel, facts);
             return;
         };
-        if claim.config_epoch > master.config_epoch && self.overruled.as_ref() != Some(claim) {
+        let needed = self.majority(now, rules);
+        let named = self
+            .fresh(now, rules)
+            .filter(|report| report.claim.as_ref() == Some(claim));
+        let agreed = named.count() >= needed;
+        if claim.config_epoch > master.config_epoch {
+            if self.overruled.as_ref() == Some(claim) && !agreed {
+                return;
+            }
             if claim.address == master.address {
                 // The same master, now with the epoch that the event could not tell.
                 self.master = Some(claim.clone());
@@ -51,30 +59,44 @@ impl Topology {
                 self.adopt(claim.clone(), Cause::NewerEpoch, sentinel, facts);
             }
             self.dissent = None;
-            return;
+        } else if !agreed {
+            // No rule follows a few.
+        } else if claim.config_epoch < master.config_epoch {
+            self.dissent(now, rules, sentinel, claim, &master, facts);
+        } else if claim.address == master.address {
+            self.dissent = None;
+        } else {
+            self.adopt(claim.clone(), Cause::Majority, sentinel, facts);
         }
-        let needed = self.majority(now, rules);
-        let agreed = |claim: &Claim| {
-            self.fresh(now, rules)
-                .filter(|report| report.claim.as_ref() == Some(claim))
-                .count()
-                >= needed
-        };
-        if claim.config_epoch == master.config_epoch {
-            if claim.address != master.address && agreed(claim) {
-                self.adopt(claim.clone(), Cause::Majority, sentinel, facts);
-            } else if claim.address == master.address && agreed(claim) {
-                self.dissent = None;
-            }
-        } else if claim.config_epoch < master.config_epoch && agreed(claim) {
-            match &self.dissent {
-                Some((named, since)) if named == claim => {
-                    if now.since(*since) >= self.patience(now, rules, &master) {
-                        self.overruled = Some(master.clone());
-                        self.adopt(claim.clone(), Cause::EpochReset, sentinel, facts);
-                    }
+    }
+
+    /// Rule 4: a majority names a lower epoch. Counts how long it has been doing so without a break.
+    fn dissent(
+        &mut self,
+        now: Timestamp,
+        rules: &Rules,
+        sentinel: &str,
+        claim: &Claim,
+        master: &Claim,
+        facts: &mut Vec<Fact>,
+    ) {
+        let patience = self.patience(now, rules, master);
+        match &mut self.dissent {
+            Some(dissent)
+                if dissent.claim == *claim && now.since(dissent.last) <= rules.report_ttl =>
+            {
+                dissent.last = now;
+                if now.since(dissent.since) >= patience {
+                    self.overruled = Some(master.clone());
+                    self.adopt(claim.clone(), Cause::EpochReset, sentinel, facts);
                 }
-                _ => self.dissent = Some((claim.clone(), now)),
+            }
+            _ => {
+                self.dissent = Some(Dissent {
+                    claim: claim.clone(),
+                    since: now,
+                    last: now,
+                });
             }
         }
     }
