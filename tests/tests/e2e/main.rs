@@ -13,6 +13,7 @@ mod ipv6;
 mod leader;
 mod marathon;
 mod masters;
+mod named_clusters;
 mod names;
 mod pooled;
 mod replicas;
