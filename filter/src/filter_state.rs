@@ -29,6 +29,16 @@ pub struct Destination {
 }
 
 impl Destination {
+    /// The cluster for this address, for people.
+    pub fn cluster(&self, address: &Address) -> String {
+        match self.template.cluster(address) {
+            Some(cluster) => format!("\"{cluster}\" (cluster_template)"),
+            None if address.is_name() => format!("\"{}\" (by_name_cluster)", self.by_name),
+            None if self.by_ip.is_empty() => "as tcp_proxy names it".to_owned(),
+            None => format!("\"{}\" (by_address_cluster)", self.by_ip),
+        }
+    }
+
     /// Makes the current stream's next dial go to `address`.
     pub fn route_to(&self, address: &Address) -> host::Result<()> {
         if let Some(cluster) = self.template.cluster(address) {

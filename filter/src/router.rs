@@ -25,6 +25,7 @@ pub struct Router {
     held_told: Cell<u32>,
     /// The refusal that was logged last: each is told once until the topology changes.
     refusal_told: RefCell<Option<Refusal>>,
+    undialled_told: RefCell<Option<Address>>,
 }
 
 impl Router {
@@ -42,6 +43,7 @@ impl Router {
             generation: Cell::new(None),
             held_told: Cell::new(0),
             refusal_told: RefCell::default(),
+            undialled_told: RefCell::default(),
         }
     }
 
@@ -60,6 +62,20 @@ impl Router {
 
     fn bound(&self) -> Duration {
         self.admission.borrow().config().hold_timeout.0
+    }
+
+    /// Envoy has closed a client because it could not dial at all, once per address.
+    fn tell_undialled(&self, address: &Address) {
+        metrics::count(&self.name(), "connections_closed_undialled_total");
+        if self.undialled_told.borrow().as_ref() == Some(address) {
+            return;
+        }
+        let cluster = self.destination.cluster(address);
+        log::warn!(
+            "{}: Envoy closes clients without dialling {address}: has it a cluster {cluster}, with a host in it?",
+            self.name()
+        );
+        *self.undialled_told.borrow_mut() = Some(address.clone());
     }
 
     /// Brings the gauge up to date.
@@ -122,6 +138,7 @@ impl Router {
                 }
             }
             _ => {
+                self.admission.borrow_mut().closed(id);
                 metrics::count(&self.name(), "connections_closed_by_switch_total");
                 let _ = host::act_as(id).and_then(|()| host::close());
             }
@@ -227,8 +244,13 @@ impl StreamContext for Connection {
         types::Action::Continue
     }
 
-    fn on_downstream_close(&mut self, _peer: types::PeerType) {
-        self.router.admission.borrow_mut().closed(self.id);
+    fn on_downstream_close(&mut self, peer: types::PeerType) {
+        let dialling = self.router.admission.borrow_mut().closed(self.id);
+        if let (Some(address), types::PeerType::Local) = (dialling, peer)
+            && !is_connected()
+        {
+            self.router.tell_undialled(&address);
+        }
     }
 }
 

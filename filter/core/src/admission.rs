@@ -202,9 +202,12 @@ impl Admission {
         }
     }
 
-    /// The connection is gone. Any number of times.
-    pub fn closed(&mut self, id: StreamId) {
-        self.take(id);
+    /// The connection is gone. Any number of times. `Some`: it was still dialling this address.
+    pub fn closed(&mut self, id: StreamId) -> Option<Address> {
+        match self.take(id) {
+            Some(Stream::Dialled { to, .. }) => Some(to),
+            _ => None,
+        }
     }
 
     /// The topology has changed.

@@ -227,7 +227,7 @@ impl Topology {
         let flags = self
             .reports
             .iter()
-            .filter(|report| report.down)
+            .filter(|report| self.down && report.down)
             .map(|report| report.at.after(rules.report_ttl));
         fence.into_iter().chain(flags).min()
     }

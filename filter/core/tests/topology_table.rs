@@ -336,7 +336,7 @@ fn what_is_due_and_unsettled() {
     for (then, due) in [
         ("", None),
         ("10 s1 +selected-slave A B => A@1 fenced", Some(3010)),
-        ("10 s1 A@1 down => A@1", Some(4010)),
+        ("10 s1 A@1 down => A@1", None),
         ("10 s12 A@1 down => A@1 down", Some(4010)),
         ("10 role A slave => A@1 demoted", None),
         ("10 s1 C@2 => C@2\n 20 s23 A@1 => C@2", None),

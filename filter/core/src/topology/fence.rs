@@ -25,8 +25,10 @@ impl Topology {
         if let Some(fence) = &mut self.fence {
             // `+failover-state-send-slaveof-noone` follows `+selected-slave`: the same failover.
             sentinel.clone_into(&mut fence.by);
-            if candidate.is_some() {
+            if candidate.is_some() && fence.candidate != candidate {
+                // `early_switch` asks the candidate.
                 fence.candidate = candidate;
+                self.generation = self.generation.saturating_add(1);
             }
             return;
         }

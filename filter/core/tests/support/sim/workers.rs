@@ -83,7 +83,10 @@ impl Worker {
                 (client.to, client.dialling) = (Some(to), Some(now));
             }
             Verdict::Hold => client.held = Some(now),
-            Verdict::Refuse(_) => return self.admission.closed(self.next),
+            Verdict::Refuse(_) => {
+                self.admission.closed(self.next);
+                return;
+            }
         }
         self.clients.insert(self.next, client);
     }
