@@ -95,8 +95,13 @@ impl Router {
         for action in actions {
             match action {
                 Action::Dial(id, address) => {
-                    if host::act_as(id).is_ok() && self.destination.route_to(&address).is_ok() {
-                        let _ = host::resume();
+                    if host::act_as(id).is_err() {
+                        continue;
+                    }
+                    // Envoy 1.36 sets no filter state outside a stream's own callback. Closed, the client comes again.
+                    match self.destination.route_to(&address) {
+                        Ok(()) => drop(host::resume()),
+                        Err(_) => drop(host::act_as(id).and_then(|()| host::close())),
                     }
                 }
                 Action::Resume(id) => {
@@ -129,12 +134,10 @@ impl Router {
             return;
         }
         match to {
-            Some(to) if !is_connected() => {
-                if self.destination.route_to(&to).is_ok() {
-                    let resume = self.admission.borrow_mut().was_moved(now, id, to);
-                    if resume {
-                        let _ = host::resume();
-                    }
+            Some(to) if !is_connected() && self.destination.route_to(&to).is_ok() => {
+                let resume = self.admission.borrow_mut().was_moved(now, id, to);
+                if resume {
+                    let _ = host::resume();
                 }
             }
             _ => {
