@@ -108,10 +108,7 @@ fn the_new_master_dies_in_the_moment_of_its_promotion() -> Result<()> {
 
 #[test]
 fn sentinels_join_and_the_first_ones_leave() -> Result<()> {
-    // Who else there is, is asked with every tenth poll.
-    let mut trial = Trial::start_with(|config| {
-        Ok(quick(config)?.plugin("sentinel_watch", "poll_interval", &json!("0.25s")))
-    })?;
+    let mut trial = Trial::start()?;
     let (load, master) = loaded(&trial)?;
     let view = View {
         master,
@@ -125,7 +122,7 @@ fn sentinels_join_and_the_first_ones_leave() -> Result<()> {
         trial.cluster.sentinels.push(sentinel);
     }
     trial.cluster.wait_until_settled(master)?;
-    // Envoy was configured with none of them. It learns of them by twenty polls, and nothing shows when it has.
+    // Envoy was configured with none of them. Their peers publish that they are there, and nothing shows that it heard.
     sleep(Duration::from_secs(5));
 
     for mut leaver in trial.cluster.sentinels.drain(..3) {
