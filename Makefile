@@ -4,7 +4,7 @@ export PATH := $(PATH):$(CURDIR)/target/tools/redis
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 MODULE := cargo build --locked -p redis-sentinel-filter --release --target wasm32-wasip1
 
-.PHONY: help setup wasm tools run failover test lint fmt measure marathon idle clean
+.PHONY: help setup wasm tools run failover test lint fmt measure versions marathon idle clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | expand -t 12
@@ -33,6 +33,10 @@ else
 	cargo test --locked --workspace --exclude redis-sentinel-tests
 	cargo test --locked -p redis-sentinel-tests -- --test-threads=2
 endif
+
+versions: wasm ## the end-to-end core on each minor version of Envoy, and on Valkey (some ten minutes)
+	@tests/setup.sh versions
+	@tests/versions.sh $(VERSIONS)
 
 lint: setup ## formatting and clippy, for this machine and for wasm
 	cargo fmt --all --check

@@ -3,7 +3,7 @@
 #
 #   tests/setup.sh            Rust's wasm target, Redis, Envoy            (make run)
 #   tests/setup.sh clients    also the real clients that the tests drive  (make test)
-#   tests/setup.sh versions   also the older Envoys                       (make versions)
+#   tests/setup.sh versions   also the older Envoys, and Valkey           (make versions)
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -97,6 +97,35 @@ envoy() { # envoy <version>
     trap - EXIT
 }
 
+# Valkey, whose programs answer to Redis' names: from the Debian release's backports, unpacked rather than installed. Anywhere
+# else the tests do without.
+valkey() {
+    [ -x "$tools/valkey/redis-server" ] && return
+    keys=/usr/share/keyrings/debian-archive-keyring.gpg
+    release=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+    [ -f "$keys" ] && [ "$(sed -n 's/^ID=//p' /etc/os-release)" = debian ] || return 0
+    new=$(mktemp -d "$tools/valkey.XXXXXX")
+    trap 'rm -rf "$new"' EXIT
+    mkdir -p "$new/lists/partial" "$new/cache/archives/partial"
+    echo "deb [signed-by=$keys] http://deb.debian.org/debian $release-backports main" >"$new/backports.list"
+    # A package list of its own: this machine's stays as it is.
+    apt="-o Dir::Etc::sourcelist=$new/backports.list -o Dir::Etc::sourceparts=- -o Dir::State::lists=$new/lists -o Dir::Cache=$new/cache"
+    # shellcheck disable=SC2086 # options
+    if (cd "$new" && apt-get $apt update && apt-get $apt download valkey-tools && dpkg -x valkey-tools_*.deb unpacked) >"$new/log" 2>&1; then
+        program=$new/unpacked/usr/bin/valkey-check-rdb
+        echo "setup: Valkey"
+        for name in redis-server redis-sentinel; do ln -s valkey "$new/unpacked/$name"; done
+        mv "$program" "$new/unpacked/valkey"
+        mkdir -p "$tools/valkey"
+        mv "$new/unpacked/valkey" "$new/unpacked/redis-sentinel" "$tools/valkey"
+        mv "$new/unpacked/redis-server" "$tools/valkey" # last: a half copy never looks complete
+    else
+        echo "setup: no Valkey to be had ($(tail -n 1 "$new/log"))"
+    fi
+    rm -rf "$new"
+    trap - EXIT
+}
+
 # done_for <directory> <file>...: whether the directory was made from exactly these pins.
 pins() { cat "$@" | cksum; }
 done_for() { dir=$1; shift; [ "$(cat "$dir/.pins" 2>/dev/null)" = "$(pins "$@")" ]; }
@@ -126,5 +155,6 @@ redis
 [ -n "${ENVOY:-}" ] || envoy $envoy_version
 case ${1:-} in
 clients) clients ;;
-versions) for version in $(echo "$envoys" | cut -d' ' -f1); do envoy "$version"; done ;;
+versions) for version in $(echo "$envoys" | cut -d' ' -f1); do envoy "$version"; done
+    valkey ;;
 esac

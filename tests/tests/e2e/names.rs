@@ -161,6 +161,5 @@ fn a_node_that_returns_under_another_address_is_found() -> Result<()> {
         wait::LONG,
         || node_of(envoy.port).is_ok_and(|node| Some(node) == site.master(MASTER)),
     )?;
-    println!("served by {:?} of {master}", site.master(MASTER));
     Ok(())
 }

@@ -79,8 +79,8 @@ fn a_promoted_replica_loses_its_readers_and_they_find_another() -> Result<()> {
     }
     // Until a replica is in step with the new master, that master itself may serve the reads; never after.
     let remaining = trial.cluster.redis.iter().map(|node| node.port);
-    let remaining = remaining.filter(|port| *port != new && *port != old);
-    let other = remaining.last().context("no other replica")?;
+    let mut remaining = remaining.filter(|port| *port != new && *port != old);
+    let other = remaining.next_back().context("no other replica")?;
     wait::until_true("the other replica to serve again", wait::LONG, || {
         reader(&trial).is_ok_and(|(_, node)| node == other)
     })?;
