@@ -6,7 +6,7 @@ use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types;
 use sentinel_core::{
     address::Address,
-    config::{EarlySwitchConfig, MasterName, ProbeConfig},
+    config::{EarlySwitchConfig, MasterName, Period, ProbeConfig},
     conversation::Credentials,
     probe::{Finding, Probe},
     time::Timestamp,
@@ -55,9 +55,34 @@ impl Prober {
     /// # Errors
     /// Credentials that are not where the configuration says.
     pub fn role_probe(id: u32, config: ProbeConfig) -> Result<Self, String> {
+        Self::new(id, Subject::Master, config)
+    }
+
+    /// Root id `early_switch`; `None` where it is not enabled.
+    ///
+    /// # Errors
+    /// As [`Prober::role_probe`].
+    pub fn early_switch(id: u32, config: EarlySwitchConfig) -> Result<Option<Self>, String> {
+        if !config.enabled {
+            return Ok(None);
+        }
+        let config = ProbeConfig {
+            master_name: config.master_name,
+            // The pace is the health checker's: it hands over the next heartbeat as soon as one was answered.
+            interval: Period(Duration::ZERO),
+            reply_timeout: config.reply_timeout,
+            cluster_template: config.cluster_template,
+            by_name_cluster: config.by_name_cluster,
+            by_address_cluster: config.by_address_cluster,
+            credentials: config.credentials,
+        };
+        Self::new(id, Subject::Candidate, config).map(Some)
+    }
+
+    fn new(id: u32, subject: Subject, config: ProbeConfig) -> Result<Self, String> {
         Ok(Self {
             id,
-            subject: Subject::Master,
+            subject,
             interval: config.interval.0,
             reply_timeout: config.reply_timeout.0,
             credentials: secret::credentials(config.credentials.as_ref())?,
@@ -71,33 +96,6 @@ impl Prober {
             generation: Cell::new(None),
             probes: RefCell::default(),
         })
-    }
-
-    /// Root id `early_switch`; `None` where it is not enabled.
-    ///
-    /// # Errors
-    /// As [`Prober::role_probe`].
-    pub fn early_switch(id: u32, config: EarlySwitchConfig) -> Result<Option<Self>, String> {
-        if !config.enabled {
-            return Ok(None);
-        }
-        Ok(Some(Self {
-            id,
-            subject: Subject::Candidate,
-            // The pace is the health checker's: it hands over the next heartbeat as soon as one was answered.
-            interval: Duration::ZERO,
-            reply_timeout: config.reply_timeout.0,
-            credentials: secret::credentials(config.credentials.as_ref())?,
-            destination: Destination {
-                template: config.cluster_template,
-                by_ip: config.by_address_cluster,
-                by_name: config.by_name_cluster,
-            },
-            master_name: config.master_name,
-            target: RefCell::default(),
-            generation: Cell::new(None),
-            probes: RefCell::default(),
-        }))
     }
 
     fn name(&self) -> &str {
