@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
 use redis_sentinel_tests::resp::Connection;
 use redis_sentinel_tests::trial::Trial;
 use redis_sentinel_tests::wait;
@@ -13,7 +14,11 @@ const PATIENT: Duration = Duration::from_secs(20);
 
 /// A connection for reads and the node that answers it.
 fn reader(trial: &Trial) -> Result<(Connection, u16)> {
-    let mut connection = Connection::open(trial.envoy.replicas_port, PATIENT)?;
+    reader_within(trial, PATIENT)
+}
+
+fn reader_within(trial: &Trial, timeout: Duration) -> Result<(Connection, u16)> {
+    let mut connection = Connection::open(trial.envoy.replicas_port, timeout)?;
     let reply = connection.call(&["CONFIG", "GET", "port"])?;
     let port = reply
         .field("port")
@@ -77,6 +82,7 @@ fn a_promoted_replica_loses_its_readers_and_they_find_another() -> Result<()> {
     for connection in all.remove(&new).context("nobody read there")? {
         assert_closed(connection, "a reader of the promoted node")?;
     }
+    // Readers of the other replica end as well, but by Sentinel: it kills a node's clients when it gives it a new master.
     // Until a replica is in step with the new master, that master itself may serve the reads; never after.
     let remaining = trial.cluster.redis.iter().map(|node| node.port);
     let mut remaining = remaining.filter(|port| *port != new && *port != old);
@@ -113,5 +119,57 @@ fn readers_of_a_dead_replica_move_and_the_last_resort_is_the_master() -> Result<
     assert_closed(on_master, "a reader of the master")?;
     wait::until_true("reads from the replica that returned", wait::LONG, || {
         reader(&trial).is_ok_and(|(_, node)| node == dead)
+    })
+}
+
+#[test]
+fn replicas_that_lost_their_master_serve_no_reads() -> Result<()> {
+    let trial = Trial::start_with_plugin("sentinel_watch", "poll_interval", &"1s".into())?;
+    wait_until_two_replicas_serve(&trial)?;
+    let master = trial.cluster.master().context("no master")?;
+    let node = trial.cluster.redis.iter().find(|node| node.port == master);
+    let node = node.context("no such node")?;
+    // Alive and well for the Sentinels, and without a link to the master: what they hold grows old.
+    node.call(&["ACL", "SETUSER", "default", "-psync", "-sync"])?;
+    node.call(&["CLIENT", "KILL", "TYPE", "replica"])?;
+    wait::until_true("reads from the master", 2 * wait::LONG, || {
+        readers(&trial, 4).is_ok_and(|all| all.keys().eq([&master]))
+    })?;
+    node.call(&["ACL", "SETUSER", "default", "+psync", "+sync"])?;
+    wait_until_two_replicas_serve(&trial)
+}
+
+#[test]
+fn a_replica_that_lags_too_far_serves_no_reads() -> Result<()> {
+    let trial = Trial::start_with(|config| {
+        Ok(config
+            .plugin("sentinel_watch", "poll_interval", &"1s".into())
+            .plugin("sentinel_watch", "max_replica_lag_bytes", &100_000.into()))
+    });
+    let mut trial = trial?;
+    wait_until_two_replicas_serve(&trial)?;
+    // A replica that stands still, and Sentinels that would take a minute to call it down.
+    for sentinel in &trial.cluster.sentinels {
+        sentinel.call(&[
+            "SENTINEL",
+            "SET",
+            "mymaster",
+            "down-after-milliseconds",
+            "60000",
+        ])?;
+    }
+    let master = trial.cluster.master().context("no master")?;
+    let ports: Vec<_> = trial.cluster.redis.iter().map(|node| node.port).collect();
+    let mut replicas = ports.into_iter().filter(|port| *port != master);
+    let (still, other) = (replicas.next(), replicas.next());
+    let still = trial.cluster.node(still.context("no replica")?)?;
+    still.process().signal(Signal::SIGSTOP)?;
+    let text = "x".repeat(1_000_000);
+    trial.cluster.node(master)?.call(&["SET", "k", &text])?;
+    wait::until_true("all reads from the other one", 2 * wait::LONG, || {
+        (0..6).all(|_| {
+            let reader = reader_within(&trial, Duration::from_millis(500));
+            reader.is_ok_and(|(_, node)| Some(node) == other)
+        })
     })
 }
