@@ -15,7 +15,7 @@ lacks() {
         # Where a connection goes can only be said as it opens: a waiting one is closed, not released, and not re-routed.
         echo "startup::envoy_may_start_before_everything_else failover::a_killed_master_costs_one_close"
         echo "named_clusters::each_node_is_reached_through_its_own_cluster names::a_dial_that_fails_goes_on_to_the_name_of_the_new_master"
-        echo "names::announced_names_are_dialled_before_and_after_a_failover replicas::readers_of_a_dead_replica"
+        echo "replicas::readers_of_a_dead_replica"
         # redis_proxy does not know HELLO.
         echo "pooled::the_limits_are_those_that_are_documented"
         ;;
