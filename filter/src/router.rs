@@ -133,19 +133,23 @@ impl Router {
         if host::act_as(id).is_err() {
             return;
         }
-        match to {
-            Some(to) if !is_connected() && self.destination.route_to(&to).is_ok() => {
-                let resume = self.admission.borrow_mut().was_moved(now, id, to);
-                if resume {
-                    let _ = host::resume();
+        if !is_connected() {
+            match to {
+                Some(to) if self.destination.route_to(&to).is_ok() => {
+                    let resume = self.admission.borrow_mut().was_moved(now, id, to);
+                    if resume {
+                        let _ = host::resume();
+                    }
+                    return;
                 }
-            }
-            _ => {
-                self.admission.borrow_mut().closed(id);
-                metrics::count(&self.name(), "connections_closed_by_switch_total");
-                let _ = host::act_as(id).and_then(|()| host::close());
+                // Nowhere to go yet: it dials on, and is moved when there is.
+                None => return,
+                Some(_) => {}
             }
         }
+        self.admission.borrow_mut().closed(id);
+        metrics::count(&self.name(), "connections_closed_by_switch_total");
+        let _ = host::act_as(id).and_then(|()| host::close());
     }
 
     fn refuse(&self, id: u32, why: &Refusal) {
