@@ -22,6 +22,8 @@ const LONGEST_SEED_PAUSE: Duration = Duration::from_secs(1);
 const SEEDS_TRIED_AT_ONCE: u32 = 3;
 /// The pause after a problem that does not go away by itself.
 const LASTING_PAUSE: Duration = Duration::from_secs(30);
+/// How often a slot looks whether a pause was ended.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A seat whose slot has not been heard of for so long is free: its worker is gone.
 const SEAT_TTL: Duration = Duration::from_secs(15);
 /// A Sentinel that nobody has named for so long is forgotten.
@@ -155,12 +157,12 @@ impl Roster {
             // Nobody is being watched and every learnt address was just tried: the seeds' names may lead to new ones.
             return self.seed(now, slot);
         }
+        // Every seat is taken, or those who are not were tried a moment ago; whoever answers first ends their pauses.
         let soonest = free.iter().map(|known| known.retry_at()).min();
-        Target::Wait(
-            soonest
-                .unwrap_or(now.after(LONGEST_PAUSE))
-                .min(now.after(LONGEST_PAUSE)),
-        )
+        Target::Wait(match soonest {
+            Some(retry_at) => retry_at.min(now.after(LOOK_AGAIN)),
+            None => now.after(LONGEST_PAUSE),
+        })
     }
 
     /// A seed, unless several in a row have failed a moment ago.
@@ -221,7 +223,17 @@ impl Roster {
             known.setbacks = Setbacks::default();
             run_id.clone_into(&mut known.run_id);
         }
+        self.end_pauses();
         doubled && self.has_free_seat(now)
+    }
+
+    /// One Sentinel answers: whatever kept all of them away may be over for the others, too.
+    fn end_pauses(&mut self) {
+        for known in &mut self.known {
+            if !known.setbacks.lasting {
+                known.setbacks.count = 0;
+            }
+        }
     }
 
     fn has_free_seat(&self, now: Timestamp) -> bool {
@@ -393,6 +405,22 @@ mod tests {
             panic!()
         };
         assert_ne!(address, peer(3).address);
+    }
+
+    #[test]
+    fn the_first_that_answers_again_ends_the_pauses_of_the_others() {
+        let mut roster = Roster::default();
+        roster.learn(Timestamp(0), &[peer(1), peer(2)]);
+        assert_eq!(roster.take(Timestamp(0), 0, true), at(1));
+        for now in (0..=30_000).step_by(6000).map(Timestamp) {
+            roster.alive(now, 0, true);
+            assert_eq!(roster.take(now, 1, true), at(2));
+            roster.leave(now, 1, SILENT);
+        }
+        let (soon, now) = (Timestamp(31_100), Timestamp(30_100));
+        assert_eq!(roster.take(now, 1, true), Target::Wait(soon), "paused");
+        roster.identify(now, 0, "run1");
+        assert_eq!(roster.take(now, 1, true), at(2), "at once");
     }
 
     #[test]
