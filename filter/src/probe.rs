@@ -1,7 +1,7 @@
 //! Root ids `role_probe` and `early_switch`: ask a node for its own role. The first asks the master, the second the
 //! replica that is being promoted, if there is one.
 
-use crate::{filter_state::Destination, host, secret, store, vm};
+use crate::{filter_state::Destination, heartbeat, host, secret, store, vm};
 use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types;
 use sentinel_core::{
@@ -125,13 +125,7 @@ impl Prober {
                     asked.probe.check(now).map(|()| asked.probe.speak(now))
                 };
                 match commands {
-                    Ok(Some(commands)) => {
-                        if host::act_as(id).is_ok()
-                            && host::replace_bytes(host::Bytes::Downstream, &commands).is_ok()
-                        {
-                            let _ = host::resume();
-                        }
-                    }
+                    Ok(Some(commands)) => heartbeat::speak(id, &commands),
                     Ok(None) => {}
                     Err(_) => self.end(id),
                 }
@@ -280,13 +274,7 @@ impl StreamContext for Heartbeat {
             }
             None => None,
         };
-        let action = match commands {
-            Some(commands) => {
-                let _ = host::replace_bytes(host::Bytes::Downstream, &commands);
-                types::Action::Continue
-            }
-            None => types::Action::Pause,
-        };
+        let action = heartbeat::speak_or_hold(commands);
         if let Some(due) = self.prober.next_due() {
             vm::wake_at(now, self.prober.id, due, self.id);
         }
@@ -295,13 +283,7 @@ impl StreamContext for Heartbeat {
 
     fn on_upstream_data(&mut self, _size: usize, _end_of_stream: bool) -> types::Action {
         let bytes = host::bytes(host::Bytes::Upstream).unwrap_or_default();
-        let answer: &[u8] = if self.prober.receive(host::now(), self.id, &bytes) {
-            b"."
-        } else {
-            b""
-        };
-        let _ = host::replace_bytes(host::Bytes::Upstream, answer);
-        types::Action::Continue
+        heartbeat::swallow(self.prober.receive(host::now(), self.id, &bytes))
     }
 
     fn on_downstream_close(&mut self, _peer: types::PeerType) {

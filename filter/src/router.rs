@@ -118,11 +118,8 @@ impl Router {
                     if is_connected() {
                         self.admission.borrow_mut().was_connected(id);
                     } else {
-                        let Action::Refuse(id, why) = self.admission.borrow_mut().refuse(id, why)
-                        else {
-                            continue;
-                        };
-                        self.refuse(id, &why);
+                        let refusal = self.admission.borrow_mut().refuse(id, why);
+                        self.perform(now, vec![refusal]);
                     }
                 }
             }

@@ -195,13 +195,7 @@ impl Watch {
                 .map(|()| seat.conversation.speak(now))
         };
         match commands {
-            Ok(Some(commands)) => {
-                if host::act_as(id).is_ok()
-                    && host::replace_bytes(host::Bytes::Downstream, &commands).is_ok()
-                {
-                    let _ = host::resume();
-                }
-            }
+            Ok(Some(commands)) => crate::heartbeat::speak(id, &commands),
             Ok(None) => {}
             Err(error) => self.end(now, id, Some(&error)),
         }

@@ -127,8 +127,8 @@ enum Expected {
         acknowledged: usize,
     },
     Peers,
-    /// The three below carry the index of the master's name.
-    Address(usize),
+    Address,
+    /// The two below carry the index of the master's name.
     State(usize),
     Replicas(usize),
 }
@@ -275,7 +275,7 @@ impl Conversation {
             self.ask(
                 &mut out,
                 &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", name.as_str()],
-                Expected::Address(index),
+                Expected::Address,
             );
             self.ask(
                 &mut out,
@@ -427,10 +427,9 @@ impl Conversation {
                 )));
             }
             Expected::Peers => outputs.push(Output::Peers(reply::peers(frame))),
-            Expected::Address(index) => {
+            Expected::Address => {
                 self.address = Some(reply::master_address(frame));
                 self.state = None;
-                let _ = index;
             }
             Expected::State(index) => {
                 self.state = reply::master_state(frame);

@@ -1,7 +1,7 @@
 //! The connections of the health checker: each one becomes a conversation with a Sentinel.
 
 use super::{MAX_HEARTBEATS, Seat, SeatState, Watch};
-use crate::{host, vm};
+use crate::{heartbeat, host, vm};
 use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types;
 use sentinel_core::conversation::Conversation;
@@ -67,13 +67,7 @@ impl StreamContext for Heartbeat {
             }
             None => None,
         };
-        let action = match commands {
-            Some(commands) => {
-                let _ = host::replace_bytes(host::Bytes::Downstream, &commands);
-                types::Action::Continue
-            }
-            None => types::Action::Pause,
-        };
+        let action = heartbeat::speak_or_hold(commands);
         self.watch.rearm(now, self.id);
         action
     }
@@ -81,10 +75,7 @@ impl StreamContext for Heartbeat {
     fn on_upstream_data(&mut self, _size: usize, _end_of_stream: bool) -> types::Action {
         let bytes = host::bytes(host::Bytes::Upstream).unwrap_or_default();
         let answered = self.watch.receive(host::now(), self.id, &bytes);
-        // Nothing that a Sentinel says reaches the health checker, only the answer that it waits for.
-        let answer: &[u8] = if answered { b"." } else { b"" };
-        let _ = host::replace_bytes(host::Bytes::Upstream, answer);
-        types::Action::Continue
+        heartbeat::swallow(answered)
     }
 
     fn on_downstream_close(&mut self, _peer: types::PeerType) {
