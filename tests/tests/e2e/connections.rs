@@ -50,6 +50,30 @@ fn four_hundred_live_connections_see_one_close_each() -> Result<()> {
     Ok(())
 }
 
+/// A hung master takes bytes until every buffer on the way is full. What nobody has read must not keep the connection.
+#[test]
+fn a_connection_full_of_unsent_bytes_is_closed_at_the_switch() -> Result<()> {
+    const VALUE: usize = 64 << 20;
+    let mut trial = Trial::start()?;
+    let old = trial.cluster.master().context("no master")?;
+    let mut full = Connection::open(trial.envoy.port, PATIENT)?;
+    full.call(&["PING"])?;
+    full.stream().set_write_timeout(Some(PATIENT))?;
+    trial.strike(Fault::Hang, old)?;
+    let mut command = format!("*3\r\n$3\r\nSET\r\n$1\r\nv\r\n${VALUE}\r\n").into_bytes();
+    command.resize(command.len() + VALUE, b'v');
+    let end = full.send_raw(&command).expect_err("nobody reads that much");
+    assert!(
+        matches!(
+            end.kind(),
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
+        ),
+        "closed, not given up here: {end}"
+    );
+    let new = trial.cluster.wait_for_master_after(old)?;
+    trial.assert_answered_by(new, Duration::from_secs(1))
+}
+
 #[test]
 fn an_idle_connection_is_closed_at_the_switch() -> Result<()> {
     let trial = Trial::start()?;
