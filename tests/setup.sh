@@ -97,21 +97,27 @@ envoy() { # envoy <version>
     trap - EXIT
 }
 
+# unpack <suite> <package> <directory>: a package of that Debian suite, unpacked there rather than installed. Neither this
+# machine's packages nor its package lists change, and no service starts.
+unpack() {
+    keys=/usr/share/keyrings/debian-archive-keyring.gpg
+    [ -f "$keys" ] || apt_install debian-archive-keyring
+    mkdir -p "$3/lists/partial" "$3/cache/archives/partial"
+    echo "deb [signed-by=$keys] http://deb.debian.org/debian $1 main" >"$3/suite.list"
+    apt="-o Dir::Etc::sourcelist=$3/suite.list -o Dir::Etc::sourceparts=- -o Dir::State::lists=$3/lists -o Dir::Cache=$3/cache"
+    # shellcheck disable=SC2086 # options
+    (cd "$3" && apt-get $apt update && apt-get $apt download "$2" && dpkg -x "$2"_*.deb unpacked) >"$3/log" 2>&1
+}
+
 # Valkey, whose programs answer to Redis' names: from the Debian release's backports, unpacked rather than installed. Anywhere
 # else the tests do without.
 valkey() {
     [ -x "$tools/valkey/redis-server" ] && return
-    keys=/usr/share/keyrings/debian-archive-keyring.gpg
     release=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
-    [ -f "$keys" ] && [ "$(sed -n 's/^ID=//p' /etc/os-release)" = debian ] || return 0
+    [ "$(sed -n 's/^ID=//p' /etc/os-release)" = debian ] || return 0
     new=$(mktemp -d "$tools/valkey.XXXXXX")
     trap 'rm -rf "$new"' EXIT
-    mkdir -p "$new/lists/partial" "$new/cache/archives/partial"
-    echo "deb [signed-by=$keys] http://deb.debian.org/debian $release-backports main" >"$new/backports.list"
-    # A package list of its own: this machine's stays as it is.
-    apt="-o Dir::Etc::sourcelist=$new/backports.list -o Dir::Etc::sourceparts=- -o Dir::State::lists=$new/lists -o Dir::Cache=$new/cache"
-    # shellcheck disable=SC2086 # options
-    if (cd "$new" && apt-get $apt update && apt-get $apt download valkey-tools && dpkg -x valkey-tools_*.deb unpacked) >"$new/log" 2>&1; then
+    if unpack "$release-backports" valkey-tools "$new"; then
         program=$new/unpacked/usr/bin/valkey-check-rdb
         echo "setup: Valkey"
         for name in redis-server redis-sentinel; do ln -s valkey "$new/unpacked/$name"; done
@@ -121,6 +127,26 @@ valkey() {
         mv "$new/unpacked/redis-server" "$tools/valkey" # last: a half copy never looks complete
     else
         echo "setup: no Valkey to be had ($(tail -n 1 "$new/log"))"
+    fi
+    rm -rf "$new"
+    trap - EXIT
+}
+
+# kustomize renders k8s/ as `kubectl apply -k` does. Debian 12 has only the one of 2019; Debian 13's runs there as well.
+kustomize() {
+    [ -x "$tools/kustomize/kustomize" ] && return
+    new=$(mktemp -d "$tools/kustomize.XXXXXX")
+    trap 'rm -rf "$new"' EXIT
+    echo "setup: kustomize"
+    if unpack trixie kustomize "$new"; then
+        mkdir -p "$tools/kustomize"
+        mv "$new/unpacked/usr/bin/kustomize" "$tools/kustomize" # last: a half copy never looks complete
+    elif program=$(command -v kustomize); then
+        mkdir -p "$tools/kustomize"
+        ln -s "$program" "$tools/kustomize/kustomize"
+    else
+        tail -n 5 "$new/log" >&2
+        die "please install kustomize 5: Debian's package could not be had"
     fi
     rm -rf "$new"
     trap - EXIT
@@ -154,7 +180,10 @@ wasm_target
 redis
 [ -n "${ENVOY:-}" ] || envoy $envoy_version
 case ${1:-} in
-clients) clients ;;
+clients)
+    clients
+    kustomize
+    ;;
 versions) for version in $(echo "$envoys" | cut -d' ' -f1); do envoy "$version"; done
     valkey ;;
 esac
