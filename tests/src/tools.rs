@@ -31,3 +31,8 @@ pub fn redis(program: &str) -> PathBuf {
         .find(|file| file.is_file())
         .unwrap_or(own)
 }
+
+/// kustomize, as `tests/setup.sh clients` fetched it.
+pub fn kustomize() -> PathBuf {
+    root().join("target/tools/kustomize/kustomize")
+}

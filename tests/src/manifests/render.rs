@@ -1,0 +1,76 @@
+//! Runs kustomize.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Document, parse};
+use crate::scratch::Scratch;
+use crate::tools;
+
+/// What `make k8s` puts beside the proxy's manifests; git does not know it.
+const MODULE: &str = "proxy/redis_sentinel_filter.wasm";
+
+/// Every directory below `k8s/` that has a `kustomization.yaml`, relative to `k8s/`, in the order of their names.
+pub fn kustomizations() -> Result<Vec<PathBuf>> {
+    let root = tools::root().join("k8s");
+    let mut found = Vec::new();
+    let mut open = vec![root.clone()];
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(&dir).with_context(|| dir.display().to_string())? {
+            let path = entry?.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.ends_with("kustomization.yaml") {
+                found.push(dir.strip_prefix(&root)?.to_owned());
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// What `kubectl apply -k k8s/<dir>` sends, with the module under test. Components are no kustomizations of their own.
+pub fn render(dir: impl AsRef<Path>) -> Result<Vec<Document>> {
+    // A copy, so that a test leaves no built file in the working tree and the tree's own cannot be an old one.
+    let scratch = Scratch::new()?;
+    let root = scratch.file("k8s");
+    copy(&tools::root().join("k8s"), &root)?;
+    let module = root.join(MODULE);
+    if module.parent().is_some_and(Path::exists) {
+        let built = tools::module();
+        fs::copy(&built, &module).with_context(|| format!("{}: `make wasm`", built.display()))?;
+    }
+    build(&root.join(dir.as_ref()))
+}
+
+/// Renders a kustomization that stands anywhere.
+pub fn build(dir: &Path) -> Result<Vec<Document>> {
+    let output = Command::new(tools::kustomize())
+        .arg("build")
+        .arg(dir)
+        .output()
+        .context("kustomize: tests/setup.sh clients")?;
+    // It warns of fields that are going away and still succeeds: a warning of today is a failure of tomorrow.
+    if !output.status.success() || !output.stderr.is_empty() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("kustomize build {}: {said}", dir.display());
+    }
+    parse(std::str::from_utf8(&output.stdout)?).with_context(|| dir.display().to_string())
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from).with_context(|| from.display().to_string())? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
