@@ -156,14 +156,17 @@ kustomize() {
 pins() { cat "$@" | cksum; }
 done_for() { dir=$1; shift; [ "$(cat "$dir/.pins" 2>/dev/null)" = "$(pins "$@")" ]; }
 
+python_packages() { # python_packages <directory> <lock file> <what to say>
+    done_for "$1" "$2" && return
+    echo "setup: $3"
+    rm -rf "$1"
+    PIP_ROOT_USER_ACTION=ignore pip install --quiet --require-hashes --no-deps --only-binary=:all: --target "$1" -r "$2"
+    pins "$2" >"$1/.pins"
+}
+
 clients() {
-    lock=tests/clients/requirements.txt
-    if ! done_for "$tools/python" $lock; then
-        echo "setup: redis-py"
-        rm -rf "$tools/python"
-        PIP_ROOT_USER_ACTION=ignore pip install --quiet --require-hashes --no-deps --only-binary=:all: --target "$tools/python" -r $lock
-        pins $lock >"$tools/python/.pins"
-    fi
+    python_packages "$tools/python" tests/clients/requirements.txt redis-py
+    python_packages "$tools/kubernetes-validate" tests/manifests/requirements.txt "Kubernetes' schemas"
     lock=tests/clients/package-lock.json
     if ! done_for "$tools/node" $lock; then
         command -v npm >/dev/null || apt_install nodejs npm
