@@ -1,0 +1,9 @@
+#!/bin/sh
+# Ready: has its data, and as a replica its link to the master. The next pod of a rolling restart waits for this.
+set -eu
+. /scripts/common.sh
+printf 'PING\nROLE\n' | ask_redis 127.0.0.1 | awk '
+    NR == 1 { loaded = $1 == "PONG" }
+    NR == 2 { role = $1 }
+    NR == 5 { link = $1 }
+    END { exit !(loaded && (role == "master" || link == "connected")) }'
