@@ -152,6 +152,18 @@ kustomize() {
     trap - EXIT
 }
 
+# What tests with a network of their own need: names, links, filters. None of these packages starts anything. Without root
+# those tests are skipped, and so is this.
+network() {
+    [ "$(id -u)" = 0 ] || return 0
+    missing=
+    for pair in nft:nftables iptables:iptables ip:iproute2 dnsmasq:dnsmasq-base setpriv:util-linux; do
+        command -v "${pair%:*}" >/dev/null || missing="$missing ${pair#*:}"
+    done
+    # shellcheck disable=SC2086 # several packages
+    [ -z "$missing" ] || apt_install $missing
+}
+
 # done_for <directory> <file>...: whether the directory was made from exactly these pins.
 pins() { cat "$@" | cksum; }
 done_for() { dir=$1; shift; [ "$(cat "$dir/.pins" 2>/dev/null)" = "$(pins "$@")" ]; }
@@ -186,6 +198,7 @@ case ${1:-} in
 clients)
     clients
     kustomize
+    network
     ;;
 versions) for version in $(echo "$envoys" | cut -d' ' -f1); do envoy "$version"; done
     valkey ;;

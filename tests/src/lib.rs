@@ -11,6 +11,7 @@ pub mod events;
 pub mod fault;
 pub mod manifests;
 pub mod names;
+pub mod net;
 pub mod outcome;
 pub mod owner;
 pub mod ports;
