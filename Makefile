@@ -4,10 +4,10 @@ export PATH := $(PATH):$(CURDIR)/target/tools/redis
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 MODULE := cargo build --locked -p redis-sentinel-filter --release --target wasm32-wasip1
 
-.PHONY: help setup wasm tools run failover test lint fmt measure versions marathon idle clean
+.PHONY: help setup wasm k8s tools run failover test lint fmt measure versions marathon idle clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | expand -t 12
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | expand -t 12
 
 setup:
 	@tests/setup.sh
@@ -23,6 +23,10 @@ run: wasm tools ## 3 Redis, 3 Sentinels and Envoy in the foreground; Ctrl-C stop
 
 failover: tools ## a live client through a failover of a running `make run` (HOW=kill|hang|planned)
 	@target/debug/failover $(HOW)
+
+k8s: wasm ## what `kubectl apply --server-side -k k8s/all` needs: the module, and random passwords if there are none
+	@cp target/wasm32-wasip1/release/redis_sentinel_filter.wasm k8s/proxy/
+	@k8s/passwords/generate.sh
 
 test: lint ## everything that CI runs
 	@tests/setup.sh clients

@@ -69,7 +69,11 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         if entry.file_type()?.is_dir() {
             copy(&entry.path(), &target)?;
         } else {
-            fs::copy(entry.path(), target)?;
+            fs::copy(entry.path(), &target)?;
+            // `make k8s` writes passwords where the tree has an example.
+            if target.extension().is_some_and(|extension| extension == "example") {
+                fs::copy(entry.path(), target.with_extension(""))?;
+            }
         }
     }
     Ok(())
