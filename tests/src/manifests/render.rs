@@ -10,8 +10,11 @@ use super::{Document, parse};
 use crate::scratch::Scratch;
 use crate::tools;
 
-/// What `make k8s` puts beside the proxy's manifests; git does not know it.
-const MODULE: &str = "proxy/redis_sentinel_filter.wasm";
+/// What `make k8s` puts beside the manifests; git does not know it.
+const MODULES: [&str; 2] = [
+    "proxy/redis_sentinel_filter.wasm",
+    "istio/module-file/redis_sentinel_filter.wasm",
+];
 
 /// Every directory below `k8s/` that has a `kustomization.yaml`, relative to `k8s/`, in the order of their names.
 pub fn kustomizations() -> Result<Vec<PathBuf>> {
@@ -38,10 +41,11 @@ pub fn render(dir: impl AsRef<Path>) -> Result<Vec<Document>> {
     let scratch = Scratch::new()?;
     let root = scratch.file("k8s");
     copy(&tools::root().join("k8s"), &root)?;
-    let module = root.join(MODULE);
-    if module.parent().is_some_and(Path::exists) {
-        let built = tools::module();
-        fs::copy(&built, &module).with_context(|| format!("{}: `make wasm`", built.display()))?;
+    for module in MODULES.map(|module| root.join(module)) {
+        if module.parent().is_some_and(Path::exists) {
+            let built = tools::module();
+            fs::copy(&built, &module).with_context(|| format!("{}: `make wasm`", built.display()))?;
+        }
     }
     build(&root.join(dir.as_ref()))
 }
