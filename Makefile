@@ -25,7 +25,7 @@ failover: tools ## a live client through a failover of a running `make run` (HOW
 	@target/debug/failover $(HOW)
 
 k8s: wasm ## what `kubectl apply --server-side -k k8s/all` needs: the module, and random passwords if there are none
-	@cp target/wasm32-wasip1/release/redis_sentinel_filter.wasm k8s/proxy/
+	@for dir in proxy istio/module-file; do cp target/wasm32-wasip1/release/redis_sentinel_filter.wasm k8s/$$dir/; done
 	@k8s/passwords/generate.sh
 
 test: lint ## everything that CI runs

@@ -44,7 +44,8 @@ pub fn render(dir: impl AsRef<Path>) -> Result<Vec<Document>> {
     for module in MODULES.map(|module| root.join(module)) {
         if module.parent().is_some_and(Path::exists) {
             let built = tools::module();
-            fs::copy(&built, &module).with_context(|| format!("{}: `make wasm`", built.display()))?;
+            fs::copy(&built, &module)
+                .with_context(|| format!("{}: `make wasm`", built.display()))?;
         }
     }
     build(&root.join(dir.as_ref()))
@@ -75,7 +76,10 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         } else {
             fs::copy(entry.path(), &target)?;
             // `make k8s` writes passwords where the tree has an example.
-            if target.extension().is_some_and(|extension| extension == "example") {
+            if target
+                .extension()
+                .is_some_and(|extension| extension == "example")
+            {
                 fs::copy(entry.path(), target.with_extension(""))?;
             }
         }
