@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// Longest host name that DNS allows (RFC 1035 §2.3.4).
 const MAX_HOST_LEN: usize = 253;
+/// Longest part of one between two dots.
+const MAX_LABEL_LEN: usize = 63;
 
 /// A usable address: an IP or a host name, and a port. IPv6 prints in brackets.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -56,21 +58,22 @@ impl Address {
             .filter(|port| *port != 0)
             .ok_or(AddressError::Port)?;
         if let Ok(ip) = host.parse::<IpAddr>() {
+            // First, as ::ffff:0.0.0.0 is the unspecified address, too.
+            let ip = ip.to_canonical();
             if ip.is_unspecified() {
                 return Err(AddressError::Unspecified);
             }
             return Ok(Self {
-                host: Host::Ip(ip.to_canonical()),
+                host: Host::Ip(ip),
                 port,
             });
         }
         let name = host.strip_suffix('.').unwrap_or(host);
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-        // A "name" of digits and dots alone is a mistyped IP (10.0.0.256), not a name.
-        let has_letter = name
-            .bytes()
-            .any(|byte| !byte.is_ascii_digit() && byte != b'.');
-        if name.is_empty() || name.len() > MAX_HOST_LEN || !has_letter || !name.bytes().all(plain) {
+        if name.len() > MAX_HOST_LEN || !name.split('.').all(is_label) {
+            return Err(AddressError::Host);
+        }
+        // What ends in a number is an IP, mistyped (10.0.0.256) or in a notation that only some resolvers know (0x7f.1).
+        if name.rsplit('.').next().is_none_or(is_number) {
             return Err(AddressError::Host);
         }
         Ok(Self {
@@ -111,6 +114,19 @@ impl Address {
     #[must_use]
     pub fn is_name(&self) -> bool {
         matches!(self.host, Host::Name(_))
+    }
+}
+
+/// One part of a host name. Underscores are common in names that Docker Compose makes.
+fn is_label(label: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=MAX_LABEL_LEN).contains(&label.len()) && label.bytes().all(plain)
+}
+
+fn is_number(label: &str) -> bool {
+    match label.strip_prefix("0x").or(label.strip_prefix("0X")) {
+        Some(hex) => hex.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => label.bytes().all(|byte| byte.is_ascii_digit()),
     }
 }
 
@@ -164,6 +180,8 @@ mod tests {
     fn what_may_not() {
         for (host, port, error) in [
             ("0.0.0.0", "6379", AddressError::Unspecified),
+            // A container's name.
+            ("3fa2b1c4d5e6", "6379", "3fa2b1c4d5e6:6379"),
             ("::", "6379", AddressError::Unspecified),
             ("10.0.0.1", "0", AddressError::Port),
             ("10.0.0.1", "65536", AddressError::Port),
@@ -176,4 +194,10 @@ mod tests {
             assert_eq!(Address::new(host, port), Err(error), "{host}:{port}");
         }
     }
+            ("::ffff:0.0.0.0", "6379", AddressError::Unspecified),
 }
+            (".", "6379", AddressError::Host),
+            ("redis..", "6379", AddressError::Host),
+            ("redis..ns", "6379", AddressError::Host),
+            ("0x7f.1", "6379", AddressError::Host),
+            ("0x7f000001", "6379", AddressError::Host),
