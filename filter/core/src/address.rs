@@ -169,6 +169,8 @@ mod tests {
                 "6379",
                 "redis-0.redis.ns.svc.cluster.local:6379",
             ),
+            // A container's name.
+            ("3fa2b1c4d5e6", "6379", "3fa2b1c4d5e6:6379"),
         ] {
             let address = Address::new(host, port).unwrap();
             assert_eq!(address.to_string(), shown);
@@ -180,24 +182,22 @@ mod tests {
     fn what_may_not() {
         for (host, port, error) in [
             ("0.0.0.0", "6379", AddressError::Unspecified),
-            // A container's name.
-            ("3fa2b1c4d5e6", "6379", "3fa2b1c4d5e6:6379"),
             ("::", "6379", AddressError::Unspecified),
+            ("::ffff:0.0.0.0", "6379", AddressError::Unspecified),
             ("10.0.0.1", "0", AddressError::Port),
             ("10.0.0.1", "65536", AddressError::Port),
             ("10.0.0.1", "-1", AddressError::Port),
             ("10.0.0.256", "6379", AddressError::Host),
             ("", "6379", AddressError::Host),
+            (".", "6379", AddressError::Host),
+            ("redis..", "6379", AddressError::Host),
+            ("redis..ns", "6379", AddressError::Host),
+            ("0x7f.1", "6379", AddressError::Host),
+            ("0x7f000001", "6379", AddressError::Host),
             ("re dis", "6379", AddressError::Host),
             ("redis\r\nSET", "6379", AddressError::Host),
         ] {
             assert_eq!(Address::new(host, port), Err(error), "{host}:{port}");
         }
     }
-            ("::ffff:0.0.0.0", "6379", AddressError::Unspecified),
 }
-            (".", "6379", AddressError::Host),
-            ("redis..", "6379", AddressError::Host),
-            ("redis..ns", "6379", AddressError::Host),
-            ("0x7f.1", "6379", AddressError::Host),
-            ("0x7f000001", "6379", AddressError::Host),
