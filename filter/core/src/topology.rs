@@ -341,12 +341,12 @@ impl Topology {
                 self.unfence(sentinel, Unfence::Aborted, &mut facts)
             }
             EventKind::Down | EventKind::Up if concerns_ours => {
-                if let Some(report) = self.report_of(sentinel) {
+                if let Some(report) = self.heard_of(sentinel) {
                     report.down = event.kind == EventKind::Down;
                 }
             }
             EventKind::Tilt(entered) => {
-                if let Some(report) = self.report_of(sentinel) {
+                if let Some(report) = self.heard_of(sentinel) {
                     report.tilt = *entered;
                 }
             }
@@ -445,6 +445,13 @@ impl Topology {
         facts
     }
 
+    /// This Sentinel's report, if it has ever answered.
+    fn heard_of(&mut self, sentinel: &str) -> Option<&mut Report> {
+        self.reports
+            .iter_mut()
+            .find(|report| report.sentinel == sentinel)
+    }
+
     /// This Sentinel's report, made if need be; `None` only when [`MAX_REPORTS`] is 0.
     fn report_of(&mut self, sentinel: &str) -> Option<&mut Report> {
         if let Some(index) = self
@@ -479,8 +486,13 @@ impl Topology {
 
     /// What follows from the reports and the time alone.
     fn refresh(&mut self, now: Timestamp, rules: &Rules, facts: &mut Vec<Fact>) {
+        let heard = !self.reports.is_empty();
         self.reports
             .retain(|report| now.since(report.at) <= REPORT_KEPT);
+        if heard && self.reports.is_empty() && self.master.is_none() {
+            // "No Sentinel knows the name" is now "no Sentinel answers".
+            self.generation = self.generation.saturating_add(1);
+        }
         let Some(master) = self.master.as_ref().map(|master| master.address.clone()) else {
             return;
         };

@@ -311,7 +311,7 @@ fn replicas_by_votes() {
          5  s1 +promoted-slave A B => B@2
          6  s1 B@2 replicas=C    => B@2 replicas=C
          7  s2 A@1 replicas=D    => B@2 replicas=C
-         9000 tick               => B@2",
+         9000 tick               => B@2 replicas=C",
     );
 }
 
@@ -375,4 +375,26 @@ fn bounds() {
 
 fn host(n: u64) -> sentinel_core::address::Address {
     sentinel_core::address::Address::new(&format!("r{n}.example"), "6379").unwrap()
+}
+
+/// The moment of a switch, and the silence of all Sentinels, take no readers away: nobody's list is not an empty list.
+#[test]
+fn readers_stay_while_nobody_lists_replicas() {
+    play(
+        "0     s123 A@1 replicas=BC  => A@1 replicas=BC
+         10    s1 +promoted-slave A B => B@2 replicas=C : PromotedEvent
+         20    s1 B@2 replicas=AC    => B@2 replicas=AC
+         30    s23 B@2 down          => B@2 down replicas=C : Down
+         9000  tick                  => B@2 replicas=C : Up",
+    );
+}
+
+/// Whether Sentinels answer without naming a master shows in the route, so it must raise the generation.
+#[test]
+fn an_unknown_name_is_told_to_the_routers() {
+    play(
+        "0       s1 +tilt => none
+         1       s1 null  => none : UnknownName
+         700000  tick     => none",
+    );
 }

@@ -47,6 +47,9 @@ pub(super) fn readable(replicas: &[Replica], max_lag: u64) -> Vec<Readable> {
 impl Topology {
     /// Replicas that at least half of the Sentinels that agree on the master would leave their readers (first) and give
     /// new ones (second), in the order of their addresses.
+    ///
+    /// While nobody agrees, nobody's list counts: a moment after every switch, or when all Sentinels are silent. What was
+    /// known stays in use then, without the new master.
     pub(super) fn vote_on_replicas(
         &self,
         now: Timestamp,
@@ -62,6 +65,13 @@ impl Topology {
                     .is_some_and(|claim| claim.address == *master)
             })
             .collect();
+        if agreeing.is_empty() {
+            let without = |known: &[Address]| {
+                let others = known.iter().filter(|replica| *replica != master);
+                others.cloned().collect()
+            };
+            return (without(&self.readable), without(&self.replicas));
+        }
         let elect = |counts: &dyn Fn(&Readable) -> bool| {
             let listed = agreeing.iter().flat_map(|report| report.replicas.iter());
             let mut elected: Vec<Address> = listed
