@@ -159,6 +159,8 @@ pub struct Conversation {
     alert: bool,
     polls: u32,
     expected: VecDeque<Expected>,
+    /// What ended it, behind outputs that came in the same read.
+    failed: Option<ConversationError>,
     /// The pieces of the answer that is coming in.
     address: Option<MasterAddress>,
     state: Option<MasterState>,
@@ -181,6 +183,7 @@ impl Conversation {
             alert: false,
             polls: 0,
             expected: VecDeque::new(),
+            failed: None,
             address: None,
             state: None,
         }
@@ -222,10 +225,11 @@ impl Conversation {
     /// When [`Conversation::speak`] or [`Conversation::check`] has something to do next, as far as can be known.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
-        match (self.asked, self.heartbeat) {
-            (Some(asked), _) => Some(asked.after(self.settings.reply_timeout)),
-            (None, Some(_)) => Some(self.next_poll()),
-            (None, None) => None,
+        match (&self.failed, self.asked, self.heartbeat) {
+            (Some(_), ..) => Some(Timestamp::default()),
+            (None, Some(asked), _) => Some(asked.after(self.settings.reply_timeout)),
+            (None, None, Some(_)) => Some(self.next_poll()),
+            (None, None, None) => None,
         }
     }
 
@@ -299,11 +303,14 @@ impl Conversation {
         self.expected.push_back(expected);
     }
 
-    /// Whether the Sentinel has been silent for too long.
+    /// Whether the Sentinel has been silent for too long, or what it sent was the end.
     ///
     /// # Errors
-    /// [`ConversationError::Silent`].
+    /// [`ConversationError::Silent`], or what [`Conversation::receive`] has kept for the next call.
     pub fn check(&self, now: Timestamp) -> Result<(), ConversationError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
         match self.asked {
             Some(asked) if now.since(asked) >= self.settings.reply_timeout => {
                 Err(ConversationError::Silent)
@@ -312,7 +319,8 @@ impl Conversation {
         }
     }
 
-    /// Takes in the Sentinel's bytes, in any chunking.
+    /// Takes in the Sentinel's bytes, in any chunking. What it said before it went wrong counts: an error behind outputs
+    /// is given by the next call, which is due at once.
     ///
     /// # Errors
     /// [`ConversationError`]: close the connection.
@@ -321,21 +329,34 @@ impl Conversation {
         now: Timestamp,
         bytes: &[u8],
     ) -> Result<Vec<Output>, ConversationError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
         self.reader.push(bytes);
         let mut outputs = Vec::new();
+        match self.read(now, &mut outputs) {
+            Err(error) if outputs.is_empty() => Err(error),
+            result => {
+                self.failed = result.err();
+                Ok(outputs)
+            }
+        }
+    }
+
+    fn read(&mut self, now: Timestamp, outputs: &mut Vec<Output>) -> Result<(), ConversationError> {
         while let Some(frame) = self
             .reader
             .next_frame()
             .map_err(ConversationError::Protocol)?
         {
             if let Frame::Push { data, .. } = &frame {
-                self.push(data, &mut outputs);
+                self.push(data, outputs);
             } else {
-                self.reply(&frame, &mut outputs)?;
+                self.reply(&frame, outputs)?;
             }
-            self.finish_exchange(now, &mut outputs);
+            self.finish_exchange(now, outputs);
         }
-        Ok(outputs)
+        Ok(())
     }
 
     fn finish_exchange(&mut self, now: Timestamp, outputs: &mut Vec<Output>) {
@@ -573,9 +594,26 @@ mod tests {
             conversation.speak(Timestamp(0)).unwrap();
             let given = conversation
                 .receive(Timestamp(1), wire)
+                .and_then(|_| conversation.check(Timestamp(1)))
                 .unwrap_err()
                 .to_string();
             assert!(given.starts_with(error), "{given}");
         }
+    }
+
+    /// What a Sentinel said counts, also when nonsense follows in the same read.
+    #[test]
+    fn an_error_does_not_swallow_what_came_before() {
+        let event = ">3\r\n$7\r\nmessage\r\n$14\r\n+switch-master\r\n$38\r\nmymaster 127.0.0.1 7001 127.0.0.1 7002\r\n";
+        let mut conversation = Conversation::new(settings());
+        let outputs = conversation.receive(Timestamp(0), format!("{event}nonsense\r\n").as_bytes());
+        assert!(
+            matches!(outputs.as_deref(), Ok([Output::Event(_)])),
+            "{outputs:?}"
+        );
+        assert_eq!(conversation.next_due(), Some(Timestamp(0)), "at once");
+        let error = Err(ConversationError::Protocol(RespError::Malformed));
+        assert_eq!(conversation.check(Timestamp(1)), error);
+        assert_eq!(conversation.receive(Timestamp(1), b"").map(drop), error);
     }
 }

@@ -54,6 +54,10 @@ pub struct Probe {
     next: Timestamp,
     /// Replies on their way: an `AUTH` before the first `ROLE`.
     auth_pending: bool,
+    /// The node's words when it refused the `AUTH`; the reply to `ROLE` still comes.
+    refused: Option<String>,
+    /// What ended it, behind a finding that came in the same read.
+    failed: Option<ProbeError>,
 }
 
 impl Probe {
@@ -73,6 +77,8 @@ impl Probe {
             asked: None,
             next: Timestamp::default(),
             auth_pending: false,
+            refused: None,
+            failed: None,
         }
     }
 
@@ -84,9 +90,10 @@ impl Probe {
     /// When there is something to do next.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
-        match self.asked {
-            Some(asked) => Some(asked.after(self.reply_timeout)),
-            None => self.heartbeat.then_some(self.next),
+        match (self.failed, self.asked) {
+            (Some(_), _) => Some(Timestamp::default()),
+            (None, Some(asked)) => Some(asked.after(self.reply_timeout)),
+            (None, None) => self.heartbeat.then_some(self.next),
         }
     }
 
@@ -105,29 +112,43 @@ impl Probe {
         Some(out)
     }
 
-    /// Whether the node has been silent for too long.
+    /// Whether the node has been silent for too long, or what it sent was the end.
     ///
     /// # Errors
-    /// [`ProbeError::Silent`].
+    /// [`ProbeError::Silent`], or what [`Probe::receive`] has kept for the next call.
     pub fn check(&self, now: Timestamp) -> Result<(), ProbeError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
         match self.asked {
             Some(asked) if now.since(asked) >= self.reply_timeout => Err(ProbeError::Silent),
             _ => Ok(()),
         }
     }
 
-    /// Takes in the node's bytes. A finding completes the exchange: answer the heartbeat.
+    /// Takes in the node's bytes, in any chunking. A finding completes the exchange: answer the heartbeat. An error behind
+    /// a finding is given by the next call, which is due at once.
     ///
     /// # Errors
     /// [`ProbeError`]: close the connection.
     pub fn receive(&mut self, now: Timestamp, bytes: &[u8]) -> Result<Option<Finding>, ProbeError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
         self.reader.push(bytes);
+        let Some(finding) = self.read(now)? else {
+            return Ok(None);
+        };
+        // What follows would otherwise be taken for the answer to the next question.
+        self.failed = self.read(now).err();
+        Ok(Some(finding))
+    }
+
+    fn read(&mut self, now: Timestamp) -> Result<Option<Finding>, ProbeError> {
         while let Some(frame) = self.reader.next_frame().map_err(ProbeError::Protocol)? {
             let error = reply::error(&frame);
             if core::mem::take(&mut self.auth_pending) {
-                if let Some(message) = error {
-                    return Ok(Some(Finding::NotAllowed(reply::clip(&message))));
-                }
+                self.refused = error.map(|message| reply::clip(&message));
                 continue;
             }
             if self.asked.take().is_none() {
@@ -135,6 +156,9 @@ impl Probe {
             }
             self.heartbeat = false;
             self.next = now.after(self.interval);
+            if let Some(message) = self.refused.take() {
+                return Ok(Some(Finding::NotAllowed(message)));
+            }
             return match (reply::role(&frame), error) {
                 (Some(role), _) => Ok(Some(Finding::Role(role))),
                 // LOADING, MASTERDOWN: not an answer yet.
@@ -186,5 +210,45 @@ mod tests {
         probe.speak(Timestamp(0)).unwrap();
         let found = probe.receive(Timestamp(1), b"-NOAUTH Authentication required.\r\n");
         assert!(matches!(found, Ok(Some(Finding::NotAllowed(_)))));
+    }
+
+    /// In any chunking: what comes behind the answer is not the answer to the next question.
+    #[test]
+    fn a_second_answer_is_an_error() {
+        const ROLE: &[u8] = b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n";
+        for cut in [ROLE.len(), 2 * ROLE.len()] {
+            let wire = ROLE.repeat(2);
+            let (first, rest) = wire.split_at(cut);
+            let mut probe = probe();
+            probe.heartbeat();
+            probe.speak(Timestamp(0)).unwrap();
+            assert_eq!(
+                probe.receive(Timestamp(1), first),
+                Ok(Some(Finding::Role(Role::Master)))
+            );
+            assert_eq!(
+                probe.receive(Timestamp(2), rest),
+                Err(ProbeError::Unexpected)
+            );
+        }
+    }
+
+    #[test]
+    fn an_auth_that_is_refused_and_its_role_are_one_answer() {
+        let credentials = Credentials {
+            username: String::new(),
+            password: "wrong".into(),
+        };
+        let second = Duration::from_secs(1);
+        let mut probe = Probe::new(second, second, Some(credentials));
+        probe.heartbeat();
+        probe.speak(Timestamp(0)).unwrap();
+        let wire = b"-WRONGPASS invalid\r\n-NOAUTH Authentication required.\r\n";
+        let found = probe.receive(Timestamp(1), wire);
+        assert_eq!(
+            found,
+            Ok(Some(Finding::NotAllowed("WRONGPASS invalid".into())))
+        );
+        assert_eq!(probe.next_due(), None);
     }
 }
