@@ -1,10 +1,10 @@
 # The commands of a developer. Each installs what is missing first, or says in one line what it may not install.
 .DEFAULT_GOAL := help
-export PATH := $(PATH):$(CURDIR)/target/tools/redis
+export PATH := $(PATH):$(CURDIR)/target/tools/redis:$(CURDIR)/target/tools/deny/bin
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
-MODULE := cargo build --locked -p redis-sentinel-filter --release --target wasm32-wasip1
+MODULE := filter/build.sh
 
-.PHONY: help setup wasm k8s tools run failover test lint fmt measure versions marathon idle clean
+.PHONY: help setup wasm k8s tools run failover test lint fmt measure versions marathon idle clean reproducible deny audit
 
 help: ## this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | expand -t 12
@@ -31,6 +31,7 @@ k8s: wasm ## what `kubectl apply --server-side -k k8s/all` needs: the module, an
 test: lint ## everything that CI runs
 	@tests/setup.sh clients
 	$(MODULE)
+	@tests/reproducible.sh
 ifdef NEXTEST
 	cargo nextest run --locked --workspace
 else
@@ -46,6 +47,18 @@ lint: setup ## formatting and clippy, for this machine and for wasm
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked -p redis-sentinel-filter --target wasm32-wasip1 -- -D warnings
+
+reproducible: setup ## the module, built twice in different places: the same bytes
+	@tests/reproducible.sh
+
+deny: setup ## licences, sources and bans of everything that is linked, by cargo-deny (which takes three minutes to compile)
+	@tests/setup.sh deny
+	cargo deny --locked check licenses bans sources
+
+audit: setup ## known vulnerabilities of everything that is linked; needs RustSec's database from GitHub
+	@tests/setup.sh deny
+	@cargo deny --locked fetch db || { echo "audit: NOT DONE: RustSec's database is out of reach from here" >&2; exit 1; }
+	cargo deny --locked check --disable-fetch advisories
 
 fmt: ## format the code
 	cargo fmt --all

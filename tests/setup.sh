@@ -4,6 +4,7 @@
 #   tests/setup.sh            Rust's wasm target, Redis, Envoy            (make run)
 #   tests/setup.sh clients    also the real clients that the tests drive  (make test)
 #   tests/setup.sh versions   also the older Envoys, and Valkey           (make versions)
+#   tests/setup.sh deny       also cargo-deny                             (make deny, make audit)
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -191,6 +192,13 @@ clients() {
     fi
 }
 
+deny() {
+    command -v cargo-deny >/dev/null || [ -x "$tools/deny/bin/cargo-deny" ] && return
+    echo "setup: cargo-deny, some three minutes"
+    cargo install --quiet --locked --version 0.20.2 --root "$tools/deny" --target-dir "$tools/deny/target" cargo-deny
+    rm -rf "$tools/deny/target"
+}
+
 wasm_target
 redis
 [ -n "${ENVOY:-}" ] || envoy $envoy_version
@@ -200,6 +208,7 @@ clients)
     kustomize
     network
     ;;
+deny) deny ;;
 versions) for version in $(echo "$envoys" | cut -d' ' -f1); do envoy "$version"; done
     valkey ;;
 esac

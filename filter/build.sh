@@ -1,0 +1,19 @@
+#!/bin/sh
+# Builds the module, and so that the same source, Cargo.lock and Rust give the same bytes, whoever builds it and wherever:
+# a panic's place names a source file, and files of other crates lie under a directory of the builder's.
+# Arguments go to cargo.
+set -eu
+cd "$(dirname "$0")/.."
+registry=${CARGO_HOME:-$HOME/.cargo}/registry/src
+cargo fetch --locked --quiet --target wasm32-wasip1
+unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS
+flags=
+for dir in "$registry"/*/; do
+    flags="$flags'--remap-path-prefix=${dir%/}=/crates',"
+done
+# Where the sources of Rust's own library are installed, rustc names these in place of the public path.
+library=$(rustc --print sysroot)/lib/rustlib/src/rust
+commit=$(rustc -vV | sed -n 's/^commit-hash: //p')
+flags="$flags'--remap-path-prefix=$library=/rustc/$commit'"
+exec cargo build --locked -p redis-sentinel-filter --release --target wasm32-wasip1 \
+    --config "target.wasm32-wasip1.rustflags=[$flags]" "$@"
