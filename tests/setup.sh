@@ -165,6 +165,11 @@ network() {
     [ -z "$missing" ] || apt_install $missing
 }
 
+# What others make of the OCI image that `make oci` builds.
+image_tools() {
+    command -v umoci >/dev/null && command -v skopeo >/dev/null || apt_install umoci skopeo
+}
+
 # done_for <directory> <file>...: whether the directory was made from exactly these pins.
 pins() { cat "$@" | cksum; }
 done_for() { dir=$1; shift; [ "$(cat "$dir/.pins" 2>/dev/null)" = "$(pins "$@")" ]; }
@@ -206,6 +211,7 @@ case ${1:-} in
 clients)
     clients
     kustomize
+    image_tools
     network
     ;;
 deny) deny ;;

@@ -12,6 +12,7 @@ pub mod fault;
 pub mod manifests;
 pub mod names;
 pub mod net;
+pub mod oci;
 pub mod outcome;
 pub mod owner;
 pub mod ports;

@@ -83,8 +83,24 @@ pub fn parse(yaml: &str) -> Result<Vec<Document>> {
     for (index, document) in yaml_serde::Deserializer::from_str(yaml).enumerate() {
         let json = Value::deserialize(document).with_context(|| format!("document {index}"))?;
         if !json.is_null() {
-            documents.push(Document(json));
+            documents.push(Document(join_base64(json)));
         }
     }
     Ok(documents)
+}
+
+/// kustomize breaks long base64 into lines, and Kubernetes' decoder passes over the breaks. Others do not.
+fn join_base64(mut json: Value) -> Value {
+    for pointer in ["/binaryData", "/data"] {
+        if pointer == "/data" && json["kind"] != "Secret" {
+            continue;
+        }
+        let data = json.pointer_mut(pointer).and_then(Value::as_object_mut);
+        for (_, value) in data.into_iter().flatten() {
+            if let Value::String(text) = value {
+                text.retain(|letter| !letter.is_ascii_whitespace());
+            }
+        }
+    }
+    json
 }

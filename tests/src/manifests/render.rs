@@ -16,7 +16,10 @@ const MODULES: [&str; 2] = [
     "istio/module-file/redis_sentinel_filter.wasm",
 ];
 
-/// Every directory below `k8s/` that has a `kustomization.yaml`, relative to `k8s/`, in the order of their names.
+/// What `make k8s` makes up; the tests take the example beside it.
+const PASSWORDS: &str = "passwords/passwords.env";
+
+/// Every directory below `k8s/` that `kubectl apply -k` can be given, relative to `k8s/`, in the order of their names.
 pub fn kustomizations() -> Result<Vec<PathBuf>> {
     let root = tools::root().join("k8s");
     let mut found = Vec::new();
@@ -26,7 +29,7 @@ pub fn kustomizations() -> Result<Vec<PathBuf>> {
             let path = entry?.path();
             if path.is_dir() {
                 open.push(path);
-            } else if path.ends_with("kustomization.yaml") {
+            } else if path.ends_with("kustomization.yaml") && !is_component(&path)? {
                 found.push(dir.strip_prefix(&root)?.to_owned());
             }
         }
@@ -35,7 +38,13 @@ pub fn kustomizations() -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// What `kubectl apply -k k8s/<dir>` sends, with the module under test. Components are no kustomizations of their own.
+/// Components only change what another kustomization brings.
+fn is_component(file: &Path) -> Result<bool> {
+    let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    Ok(parse(&text)?.iter().any(|part| part.kind() == "Component"))
+}
+
+/// What `kubectl apply -k k8s/<dir>` sends, with the module under test and the passwords of the example.
 pub fn render(dir: impl AsRef<Path>) -> Result<Vec<Document>> {
     // A copy, so that a test leaves no built file in the working tree and the tree's own cannot be an old one.
     let scratch = Scratch::new()?;
@@ -47,6 +56,11 @@ pub fn render(dir: impl AsRef<Path>) -> Result<Vec<Document>> {
             fs::copy(&built, &module)
                 .with_context(|| format!("{}: `make wasm`", built.display()))?;
         }
+    }
+    let passwords = root.join(PASSWORDS);
+    let example = passwords.with_extension("env.example");
+    if example.exists() {
+        fs::copy(&example, &passwords)?;
     }
     build(&root.join(dir.as_ref()))
 }
@@ -66,6 +80,7 @@ pub fn build(dir: &Path) -> Result<Vec<Document>> {
     parse(std::str::from_utf8(&output.stdout)?).with_context(|| dir.display().to_string())
 }
 
+/// A copy of a directory and all below it.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from).with_context(|| from.display().to_string())? {

@@ -1,3 +1,6 @@
 //! The Kubernetes files and the plain servers: held against the published schemas, and run.
 
+mod oci;
+mod references;
 mod schema;
+mod sidecar;

@@ -8,6 +8,8 @@ use std::{env, fs};
 use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage};
 use serde_json::Value;
 
+use super::round_trip::member;
+
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     let file = package("envoy-types").join("src/generated/types.bin");
     let bytes = fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
@@ -52,8 +54,20 @@ pub fn check(message: &str, json: &Value) -> Result<(), (String, String)> {
     let mut track = serde_path_to_error::Track::new();
     let reader = serde_path_to_error::Deserializer::new(json, &mut track);
     let options = DeserializeOptions::new().deny_unknown_fields(true);
-    match DynamicMessage::deserialize_with_options(descriptor, reader, &options) {
-        Ok(_) => Ok(()),
-        Err(error) => Err((track.path().to_string(), error.to_string())),
-    }
+    let Err(error) = DynamicMessage::deserialize_with_options(descriptor, reader, &options) else {
+        return Ok(());
+    };
+    let path = match track.path().to_string() {
+        path if path == "." => String::new(),
+        path => path,
+    };
+    let error = error.to_string();
+    // The path of an unknown field is that of the message around it.
+    Err(match error.strip_prefix("unrecognized field name '") {
+        Some(name) => {
+            let name = name.split('\'').next().unwrap_or_default();
+            (member(&path, name), "not a field".to_owned())
+        }
+        None => (path, error),
+    })
 }

@@ -1,5 +1,6 @@
 //! Envoy's own opinion of a whole configuration, which it reads without starting anything.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
@@ -15,9 +16,12 @@ pub fn accepts(json: &Value) -> Result<()> {
     here(&mut json);
     let file = scratch.file("envoy.json");
     fs::write(&file, json.to_string())?;
+    let mut passwords = BTreeSet::new();
+    host_variables(&json, &mut passwords);
     let output = Command::new(tools::envoy())
         .args(["--mode", "validate", "--log-level", "error", "-c"])
         .arg(&file)
+        .envs(passwords.iter().map(|name| (name, "a password")))
         .output()
         .context("envoy")?;
     if !output.status.success() {
@@ -34,6 +38,22 @@ fn here(json: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(here),
         Value::Object(fields) => fields.values_mut().for_each(here),
+        _ => {}
+    }
+}
+
+/// The variables that the module is to see: it refuses to start without.
+fn host_variables(json: &Value, names: &mut BTreeSet<String>) {
+    match json {
+        Value::Array(items) => items.iter().for_each(|item| host_variables(item, names)),
+        Value::Object(fields) => {
+            let keys = fields.get("host_env_keys").and_then(Value::as_array);
+            let keys = keys.into_iter().flatten().filter_map(Value::as_str);
+            names.extend(keys.map(str::to_owned));
+            fields
+                .values()
+                .for_each(|value| host_variables(value, names));
+        }
         _ => {}
     }
 }
