@@ -217,26 +217,17 @@ fn flags(value: &str) -> impl Iterator<Item = &str> {
     value.split(',')
 }
 
-/// Walks name-value pairs: a RESP3 map, or RESP2's flat array.
+/// Walks name-value pairs: RESP2's flat array, which [`crate::resp`] makes of a RESP3 map, too.
 fn for_each_field(frame: &Frame, mut field: impl FnMut(&str, &str)) -> Option<()> {
-    match frame {
-        OwnedFrame::Map { data, .. } => {
-            for (name, value) in data {
-                if let (Some(name), Some(value)) = (text(name), text(value)) {
-                    field(name, value);
-                }
-            }
+    let OwnedFrame::Array { data, .. } = frame else {
+        return None;
+    };
+    for pair in data.chunks_exact(2) {
+        if let [name, value] = pair
+            && let (Some(name), Some(value)) = (text(name), text(value))
+        {
+            field(name, value);
         }
-        OwnedFrame::Array { data, .. } => {
-            for pair in data.chunks_exact(2) {
-                if let [name, value] = pair
-                    && let (Some(name), Some(value)) = (text(name), text(value))
-                {
-                    field(name, value);
-                }
-            }
-        }
-        _ => return None,
     }
     Some(())
 }

@@ -2,7 +2,8 @@
 //!
 //! `redis-protocol` decodes; it recurses into nested aggregates and starts over whenever more bytes arrive. So
 //! [`Reader`] first finds the end of a frame with a scanner that keeps its place, does not recurse, and refuses what
-//! no Sentinel sends. Only a complete, shallow, bounded frame reaches the decoder.
+//! no Sentinel sends. Only a complete, shallow, bounded frame reaches the decoder, with its maps and sets as arrays: the
+//! decoder's own maps have no order, and of a name that comes twice it keeps either value, a different one every time.
 //!
 //! ```text
 //! frame     = line                      ; + - : , ( _ #      simple types: one line
@@ -12,6 +13,7 @@
 
 use core::fmt;
 use redis_protocol::resp3::{decode::complete, types::OwnedFrame};
+use std::borrow::Cow;
 
 /// A decoded frame, as `redis-protocol` represents it.
 pub type Frame = OwnedFrame;
@@ -84,9 +86,10 @@ impl Reader {
         if end > MAX_FRAME_BYTES {
             return Err(RespError::TooLong);
         }
-        let frame = decode(rest.get(..end).ok_or(RespError::Malformed)?)?;
+        let flat =
+            core::mem::take(&mut self.scan).flatten(rest.get(..end).ok_or(RespError::Malformed)?);
+        let frame = decode(&flat)?;
         self.start = self.start.saturating_add(end);
-        self.scan = Scan::default();
         Ok(Some(frame))
     }
 
@@ -121,6 +124,8 @@ struct Scan {
     /// Elements still expected on each open level.
     open: Vec<usize>,
     elements: usize,
+    /// Where the headers of maps and sets begin and end, and how many elements these have.
+    unordered: Vec<(usize, usize, usize)>,
 }
 
 impl Scan {
@@ -150,13 +155,14 @@ impl Scan {
                         }
                     }
                 }
-                b'*' | b'~' | b'>' => {
+                b'*' | b'>' => {
                     children = length(text, MAX_ELEMENTS, RespError::TooManyElements)?.unwrap_or(0)
                 }
-                b'%' => {
-                    children = length(text, MAX_ELEMENTS, RespError::TooManyElements)?
-                        .unwrap_or(0)
-                        .saturating_mul(2);
+                b'%' | b'~' => {
+                    let count = length(text, MAX_ELEMENTS, RespError::TooManyElements)?
+                        .ok_or(RespError::Malformed)?;
+                    children = count.saturating_mul(if kind == b'%' { 2 } else { 1 });
+                    self.unordered.push((self.position, next, children));
                 }
                 // Attributes (|) and streamed types (?) never come from a Sentinel.
                 _ => return Err(RespError::Malformed),
@@ -177,6 +183,21 @@ impl Scan {
                 return Ok(Some(self.position));
             }
         }
+    }
+
+    /// The frame with arrays in the place of maps and sets.
+    fn flatten(self, frame: &[u8]) -> Cow<'_, [u8]> {
+        if self.unordered.is_empty() {
+            return Cow::Borrowed(frame);
+        }
+        let (mut flat, mut from) = (Vec::with_capacity(frame.len()), 0);
+        for (header, end, children) in self.unordered {
+            flat.extend_from_slice(frame.get(from..header).unwrap_or_default());
+            flat.extend_from_slice(format!("*{children}\r\n").as_bytes());
+            from = end;
+        }
+        flat.extend_from_slice(frame.get(from..).unwrap_or_default());
+        Cow::Owned(flat)
     }
 
     /// Counts one finished element off the open levels; true when the outermost is complete.
@@ -257,6 +278,16 @@ mod tests {
                 && matches!(frames[4], Frame::Null)
         );
         assert!(matches!(&frames[8], Frame::Push { data, .. } if data.len() == 3));
+    }
+
+    /// In the order in which they came, also what came twice and what is nested.
+    #[test]
+    fn maps_and_sets_keep_their_order() {
+        let pairs = ":1\r\n:2\r\n".repeat(6);
+        let map = format!("*2\r\n%6\r\n{pairs}~3\r\n+b\r\n+a\r\n+b\r\n");
+        let array = format!("*2\r\n*12\r\n{pairs}*3\r\n+b\r\n+a\r\n+b\r\n");
+        assert_eq!(read_all(&[map.as_bytes()]), read_all(&[array.as_bytes()]));
+        assert_eq!(read_all(&[b"%-1\r\n"]), Err(RespError::Malformed));
     }
 
     #[test]
