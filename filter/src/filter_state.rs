@@ -4,8 +4,8 @@
 //! message of three fields: 1 path, 2 value, 3 span. They are two strings and an enum; a protobuf library would be most
 //! of the module.
 
-use crate::host;
-use sentinel_core::{address::Address, config::ClusterTemplate};
+use crate::{dns, host};
+use sentinel_core::{address::Address, config::ClusterTemplate, time::Timestamp};
 
 /// Where an `ORIGINAL_DST` cluster dials, `ip:port`.
 const ORIGINAL_DST: &str = "envoy.network.transport_socket.original_dst_address";
@@ -24,11 +24,25 @@ pub struct Destination {
     pub template: ClusterTemplate,
     /// The `ORIGINAL_DST` cluster for IP addresses; empty is the one that `tcp_proxy` names.
     pub by_ip: String,
-    /// The `dynamic_forward_proxy` cluster for host names.
+    /// The `dynamic_forward_proxy` cluster for host names; empty resolves them here.
     pub by_name: String,
 }
 
 impl Destination {
+    /// Whether the name of this node has to be resolved before [`Destination::route_to`].
+    pub fn must_resolve(&self, node: &Address) -> bool {
+        node.is_name() && self.by_name.is_empty() && self.template.cluster(node).is_none()
+    }
+
+    /// Where to lead a connection that is to reach `node`; `None` while its name does not resolve.
+    pub fn resolve(&self, now: Timestamp, root: u32, node: &Address) -> Option<Address> {
+        if self.must_resolve(node) {
+            dns::lookup(now, root, node)
+        } else {
+            Some(node.clone())
+        }
+    }
+
     /// The cluster for this address, for people.
     pub fn cluster(&self, address: &Address) -> String {
         match self.template.cluster(address) {

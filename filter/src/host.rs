@@ -40,6 +40,7 @@ pub enum MetricKind {
 }
 
 const PLUGIN_CONFIGURATION: u32 = 7;
+const CALL_DATA: u32 = 8;
 const STREAM_DOWNSTREAM: u32 = 2;
 
 unsafe extern "C" {
@@ -95,6 +96,8 @@ unsafe extern "C" {
     fn proxy_define_metric(kind: u32, name: *const u8, name_len: usize, metric: *mut u32) -> u32;
     fn proxy_increment_metric(metric: u32, offset: i64) -> u32;
     fn proxy_record_metric(metric: u32, value: u64) -> u32;
+    fn proxy_done() -> u32;
+    fn envoy_resolve_dns(name: *const u8, name_len: usize, token: *mut u32) -> u32;
 }
 
 #[cfg(target_os = "wasi")]
@@ -145,14 +148,16 @@ pub fn replace_bytes(kind: Bytes, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// An attribute of Envoy, such as `destination.address`, as text.
-pub fn property(path: &[&str]) -> Option<String> {
+/// An attribute of Envoy as its bytes: eight of them, little-endian, for a number.
+pub fn property_bytes(path: &[&str]) -> Option<Vec<u8>> {
     let path = path.join("\0");
     // SAFETY: `path` and the out-pointers are valid for the call.
-    let bytes =
-        take(|data, len| unsafe { proxy_get_property(path.as_ptr(), path.len(), data, len) })
-            .ok()?;
-    String::from_utf8(bytes)
+    take(|data, len| unsafe { proxy_get_property(path.as_ptr(), path.len(), data, len) }).ok()
+}
+
+/// An attribute of Envoy, such as `destination.address`, as text.
+pub fn property(path: &[&str]) -> Option<String> {
+    String::from_utf8(property_bytes(path)?)
         .ok()
         .filter(|text| !text.is_empty())
 }
@@ -235,6 +240,26 @@ pub fn call(name: &str, argument: &[u8]) -> Result<()> {
         )
     })
     .map(drop)
+}
+
+/// Has Envoy resolve a host name. `envoy_on_resolve_dns` is called with the token, and that may be before this returns.
+pub fn resolve(name: &str) -> Result<u32> {
+    let mut token = 0;
+    // SAFETY: `name` and the out-pointer are valid for the call.
+    check(unsafe { envoy_resolve_dns(name.as_ptr(), name.len(), &mut token) })?;
+    Ok(token)
+}
+
+/// What came with the current callback of Envoy's own.
+pub fn call_data() -> Result<Vec<u8>> {
+    // SAFETY: as above.
+    take(|data, len| unsafe { proxy_get_buffer_bytes(CALL_DATA, 0, usize::MAX, data, len) })
+}
+
+/// Lets Envoy delete the current root context, which said in `on_done` that it was not done.
+pub fn done() -> Result<()> {
+    // SAFETY: takes nothing.
+    check(unsafe { proxy_done() })
 }
 
 /// Defines a metric, or finds the one of this name.

@@ -8,8 +8,10 @@
 //! | [`probe`] | `early_switch` | Envoy's health checker, to ask the replica that is being promoted |
 //! | [`readiness`] | `readiness` | Envoy's health checker, to learn whether a master is known |
 //!
-//! [`heartbeat`] is what watch and probe have in common. [`store`] is the shared data between them and the workers, [`vm`] wakes them, [`host`] is the only caller of Envoy.
+//! [`heartbeat`] is what watch and probe have in common. [`store`] is the shared data between them and the workers, [`vm`] wakes them, [`dns`] resolves host
+//! names, [`host`] is the only caller of Envoy.
 
+mod dns;
 mod filter_state;
 mod heartbeat;
 mod host;

@@ -1,7 +1,7 @@
 //! Root ids `role_probe` and `early_switch`: ask a node for its own role. The first asks the master, the second the
 //! replica that is being promoted, if there is one.
 
-use crate::{filter_state::Destination, heartbeat, host, secret, store, vm};
+use crate::{dns, filter_state::Destination, heartbeat, host, secret, store, vm};
 use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types;
 use sentinel_core::{
@@ -110,7 +110,7 @@ impl Prober {
         };
         match (node, target) {
             (None, Some(target)) => {
-                if host::act_as(id).is_ok() && self.connect(id, &target) {
+                if host::act_as(id).is_ok() && self.connect(now, id, &target) {
                     let _ = host::resume();
                 }
             }
@@ -143,8 +143,11 @@ impl Prober {
         }
     }
 
-    fn connect(&self, id: u32, target: &Address) -> bool {
-        let routed = self.destination.route_to(target).is_ok();
+    fn connect(&self, now: Timestamp, id: u32, target: &Address) -> bool {
+        let Some(address) = self.destination.resolve(now, self.id, target) else {
+            return false;
+        };
+        let routed = self.destination.route_to(&address).is_ok();
         if let Some(asked) = self.probes.borrow_mut().get_mut(&id).filter(|_| routed) {
             asked.node = Some(target.clone());
         }
@@ -188,12 +191,15 @@ impl Prober {
     }
 
     fn next_due(&self) -> Option<Timestamp> {
-        let probes = self.probes.borrow();
-        probes
-            .values()
-            .filter(|asked| asked.node.is_some() && !asked.ended)
-            .filter_map(|asked| asked.probe.next_due())
-            .min()
+        let (probes, target) = (self.probes.borrow(), self.target.borrow());
+        let due = |asked: &Asked| match (&asked.node, target.as_ref()) {
+            _ if asked.ended => None,
+            (Some(_), _) => asked.probe.next_due(),
+            // Its name has not resolved yet.
+            (None, Some(target)) if self.destination.must_resolve(target) => dns::next_due(target),
+            (None, _) => None,
+        };
+        probes.values().filter_map(due).min()
     }
 }
 
@@ -256,7 +262,9 @@ impl StreamContext for Heartbeat {
         );
         let target = prober.target.borrow().clone();
         match target {
-            Some(target) if prober.connect(self.id, &target) => types::Action::Continue,
+            Some(target) if prober.connect(host::now(), self.id, &target) => {
+                types::Action::Continue
+            }
             _ => types::Action::Pause,
         }
     }

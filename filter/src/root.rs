@@ -1,6 +1,6 @@
 //! Root contexts: which of the module's five plugins this is, its configuration, its ticks.
 
-use crate::{host, plugin_configuration, probe, readiness, router, vm, watch};
+use crate::{dns, host, plugin_configuration, probe, readiness, router, vm, watch};
 use proxy_wasm::traits::{Context, RootContext, StreamContext};
 use proxy_wasm::types::{Action, ContextType};
 use sentinel_core::config;
@@ -84,7 +84,12 @@ impl Root {
     }
 }
 
-impl Context for Root {}
+impl Context for Root {
+    /// Envoy wants to delete this root context.
+    fn on_done(&mut self) -> bool {
+        dns::may_go(self.id)
+    }
+}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {

@@ -1,6 +1,7 @@
 //! Root id `redis_router`: the connections of applications.
 
 use crate::{
+    dns,
     filter_state::{self, Destination},
     host, metrics, store, vm,
 };
@@ -11,6 +12,7 @@ use sentinel_core::{
     admission::{Action, Admission, Refusal, Verdict},
     config::RouterConfig,
     time::Timestamp,
+    topology::Route,
 };
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -22,6 +24,12 @@ pub struct Router {
     destination: Destination,
     admission: RefCell<Admission>,
     generation: Cell<Option<u64>>,
+    /// What the topology says, names and all.
+    route: RefCell<Route>,
+    /// The candidate of a promotion under way: its name is asked for before it is needed.
+    candidate: RefCell<Option<Address>>,
+    /// Of the host names, when the route was last made of them.
+    names: Cell<u64>,
     held_told: Cell<u32>,
     /// The refusal that was logged last: each is told once until the topology changes.
     refusal_told: RefCell<Option<Refusal>>,
@@ -41,6 +49,9 @@ impl Router {
             destination,
             admission: RefCell::new(Admission::new(config)),
             generation: Cell::new(None),
+            route: RefCell::default(),
+            candidate: RefCell::default(),
+            names: Cell::default(),
             held_told: Cell::new(0),
             refusal_told: RefCell::default(),
             undialled_told: RefCell::default(),
@@ -52,11 +63,41 @@ impl Router {
     }
 
     fn follow(&self, now: Timestamp) {
-        if let Some(topology) = store::topology_newer_than(&self.name(), self.generation.get()) {
+        let topology = store::topology_newer_than(&self.name(), self.generation.get());
+        let changed = topology.is_some();
+        if let Some(topology) = topology {
             self.generation.set(Some(topology.generation));
             *self.refusal_told.borrow_mut() = None;
-            let actions = self.admission.borrow_mut().update(now, topology.route());
+            *self.route.borrow_mut() = topology.route();
+            *self.candidate.borrow_mut() = topology.candidate().cloned();
+        }
+        if changed || self.admission.borrow().next_due().is_some() {
+            self.look_up(now);
+        }
+        if changed || self.names.get() != dns::generation() {
+            self.names.set(dns::generation());
+            let route = self.route.borrow().clone();
+            let route = route.resolved(|node| self.destination.resolve(now, self.id, node));
+            let actions = self.admission.borrow_mut().update(now, route);
             self.perform(now, actions);
+        }
+    }
+
+    /// The nodes whose host names are resolved here.
+    fn named(&self) -> Vec<Address> {
+        let (route, candidate) = (self.route.borrow(), self.candidate.borrow());
+        let nodes = route.nodes().chain(candidate.iter());
+        nodes
+            .filter(|node| self.destination.must_resolve(node))
+            .cloned()
+            .collect()
+    }
+
+    /// Sees to it that the names to dial are known and fresh. Only where something is new or somebody waits or dials: ten
+    /// thousand idle sidecars are to leave the DNS server alone.
+    fn look_up(&self, now: Timestamp) {
+        for node in self.named() {
+            dns::lookup(now, self.id, &node);
         }
     }
 
@@ -175,6 +216,18 @@ fn is_connected() -> bool {
     host::property(&["upstream", "local_address"]).is_some()
 }
 
+/// The proxy's own address that the client of the current stream connected to. In a sidecar's outbound listener that is no
+/// address of the proxy: `iptables` has led the client here, and Envoy restored the address that it meant.
+fn own_listener() -> Option<Address> {
+    const OUTBOUND: i64 = 2; // envoy.config.core.v3.TrafficDirection
+    let direction = host::property_bytes(&["listener_direction"]).unwrap_or_default();
+    if direction == OUTBOUND.to_le_bytes() {
+        return None;
+    }
+    let address = host::property(&["destination", "address"])?;
+    Address::parse(&address).ok()
+}
+
 impl vm::Wake for Router {
     /// Follows the topology and lets bounds end.
     fn wake(&self, now: Timestamp) -> Option<Timestamp> {
@@ -182,7 +235,11 @@ impl vm::Wake for Router {
         let actions = self.admission.borrow_mut().expire(now);
         self.perform(now, actions);
         self.show_held();
-        self.admission.borrow().next_due()
+        let due = self.admission.borrow().next_due();
+        let names = due.map(|_| self.named()).unwrap_or_default();
+        due.into_iter()
+            .chain(names.iter().filter_map(dns::next_due))
+            .min()
     }
 }
 
@@ -207,15 +264,19 @@ impl Context for Connection {}
 impl StreamContext for Connection {
     fn on_new_connection(&mut self) -> types::Action {
         let now = host::now();
-        let listener =
-            host::property(&["destination", "address"]).and_then(|text| Address::parse(&text).ok());
+        self.router.look_up(now);
+        let listener = own_listener();
         let verdict = self
             .router
             .admission
             .borrow_mut()
             .connect(now, self.id, listener.as_ref());
         // Held or dialling, it is to be settled within the bound.
-        vm::wake_at(now, self.router.id, now.after(self.router.bound()), self.id);
+        let bound = now.after(self.router.bound());
+        let names = self.router.named();
+        let asking = names.iter().filter_map(dns::next_due).min();
+        let due = asking.map_or(bound, |due| due.min(bound));
+        vm::wake_at(now, self.router.id, due, self.id);
         match verdict {
             Verdict::Dial(address) => match self.router.destination.route_to(&address) {
                 Ok(()) => types::Action::Continue,

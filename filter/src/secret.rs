@@ -1,7 +1,7 @@
 //! Secrets: from the environment that Envoy lets in, or from a configuration that is a mounted secret itself.
 
 use sentinel_core::{
-    config::{CredentialsConfig, Secret},
+    config::{CredentialsConfig, Secret, Variable},
     conversation::Credentials,
 };
 
@@ -15,7 +15,7 @@ pub fn credentials(config: Option<&CredentialsConfig>) -> Result<Option<Credenti
     };
     let password = match &config.password {
         Secret::Inline(password) => password.0.clone(),
-        Secret::Environment(name) => match std::env::var(name) {
+        Secret::Environment(Variable(name)) => match std::env::var(name) {
             Ok(password) if !password.is_empty() => password,
             _ => {
                 return Err(format!(

@@ -128,6 +128,11 @@ pub fn wake_all(now: Timestamp) {
     }
 }
 
+/// Wakes the root contexts of this VM at once. Not from a stream's callback.
+pub fn wake_here(now: Timestamp) {
+    run(now, true);
+}
+
 /// This root context wants to be woken at `due`, too. `current` is the context that is being called back.
 pub fn wake_at(now: Timestamp, root: u32, due: Timestamp, current: u32) {
     let earlier = VM.with_borrow_mut(|vm| {

@@ -22,6 +22,8 @@ use std::time::Duration;
 const MAX_HEARTBEATS: usize = 64;
 /// How soon a seat is asked for again that could not be had for a passing reason.
 const RETRY: Duration = Duration::from_millis(100);
+/// How long a Sentinel's host name may take to resolve.
+const RESOLVE: Duration = Duration::from_secs(2);
 /// How soon a time that has come is looked at again that changed nothing.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -60,6 +62,8 @@ struct Seat {
     /// It was introduced.
     introduced: bool,
     poll_only: Option<String>,
+    /// Since when the Sentinel's host name has not resolved.
+    unresolved_since: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -215,14 +219,7 @@ impl Watch {
         };
         let state = match target {
             Some(Target::Seed) => SeatState::Connected,
-            Some(Target::Sentinel(address)) => {
-                let routed = self.destination.route_to(&address);
-                if routed.is_err() {
-                    SeatState::Waiting(now.after(RETRY))
-                } else {
-                    SeatState::Connected
-                }
-            }
+            Some(Target::Sentinel(address)) => self.reach(now, id, &address),
             Some(Target::Wait(until)) => SeatState::Waiting(until),
             None => SeatState::Waiting(now.after(RETRY)),
         };
@@ -234,6 +231,36 @@ impl Watch {
             }
         }
         state == SeatState::Connected
+    }
+
+    /// Leads the current stream to a Sentinel; waits a moment for its host name, and gives it up if it does not resolve.
+    fn reach(&self, now: Timestamp, id: u32, sentinel: &Address) -> SeatState {
+        if let Some(address) = self.destination.resolve(now, self.id, sentinel) {
+            return match self.destination.route_to(&address) {
+                Ok(()) => SeatState::Connected,
+                Err(_) => SeatState::Waiting(now.after(RETRY)),
+            };
+        }
+        let given_up = {
+            let mut seats = self.conversations.borrow_mut();
+            let Some(seat) = seats.get_mut(&id) else {
+                return SeatState::Ended;
+            };
+            let since = *seat.unresolved_since.get_or_insert(now);
+            let given_up = now.since(since) >= RESOLVE;
+            if given_up {
+                seat.unresolved_since = None;
+            }
+            given_up.then_some(seat.slot)
+        };
+        if let Some(slot) = given_up {
+            let problem = Problem {
+                text: "its host name does not resolve",
+                lasting: false,
+            };
+            self.leave(now, slot, &format!("Sentinel {sentinel}"), Some(problem));
+        }
+        SeatState::Waiting(now.after(RETRY))
     }
 
     /// Takes in a Sentinel's bytes; true when the heartbeat is to be answered.

@@ -32,6 +32,8 @@ pub enum AddressError {
     Port,
     /// Neither an IP nor a host name.
     Host,
+    /// Link-local (169.254.169.254 tells a cloud's secrets), multicast or broadcast.
+    NotANode,
 }
 
 impl fmt::Display for AddressError {
@@ -40,6 +42,7 @@ impl fmt::Display for AddressError {
             Self::Unspecified => "the unspecified address cannot be dialled",
             Self::Port => "the port must be 1 to 65535",
             Self::Host => "neither an IP address nor a host name",
+            Self::NotANode => "link-local, multicast and broadcast addresses are nobody's Redis",
         })
     }
 }
@@ -58,13 +61,8 @@ impl Address {
             .filter(|port| *port != 0)
             .ok_or(AddressError::Port)?;
         if let Ok(ip) = host.parse::<IpAddr>() {
-            // First, as ::ffff:0.0.0.0 is the unspecified address, too.
-            let ip = ip.to_canonical();
-            if ip.is_unspecified() {
-                return Err(AddressError::Unspecified);
-            }
             return Ok(Self {
-                host: Host::Ip(ip),
+                host: Host::Ip(dialable(ip)?),
                 port,
             });
         }
@@ -110,10 +108,41 @@ impl Address {
         self.port
     }
 
-    /// Whether Envoy must resolve a name before it can dial.
+    /// Whether a name has to be resolved before it can be dialled.
     #[must_use]
     pub fn is_name(&self) -> bool {
         matches!(self.host, Host::Name(_))
+    }
+}
+
+impl Address {
+    /// The same port of what its host name resolved to.
+    #[must_use]
+    pub fn at(&self, ip: IpAddr) -> Self {
+        Self {
+            host: Host::Ip(ip),
+            port: self.port,
+        }
+    }
+}
+
+/// An IP address that may be dialled, in its shortest form.
+///
+/// # Errors
+/// [`AddressError::Unspecified`], [`AddressError::NotANode`].
+pub fn dialable(ip: IpAddr) -> Result<IpAddr, AddressError> {
+    // First, as ::ffff:0.0.0.0 is the unspecified address, too.
+    let ip = ip.to_canonical();
+    let nobody = match ip {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_multicast() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.is_multicast(),
+    };
+    if ip.is_unspecified() {
+        Err(AddressError::Unspecified)
+    } else if nobody {
+        Err(AddressError::NotANode)
+    } else {
+        Ok(ip)
     }
 }
 
@@ -187,6 +216,12 @@ mod tests {
             ("10.0.0.1", "0", AddressError::Port),
             ("10.0.0.1", "65536", AddressError::Port),
             ("10.0.0.1", "-1", AddressError::Port),
+            ("169.254.169.254", "80", AddressError::NotANode),
+            ("::ffff:169.254.169.254", "80", AddressError::NotANode),
+            ("fe80::1", "6379", AddressError::NotANode),
+            ("224.0.0.1", "6379", AddressError::NotANode),
+            ("255.255.255.255", "6379", AddressError::NotANode),
+            ("ff02::1", "6379", AddressError::NotANode),
             ("10.0.0.256", "6379", AddressError::Host),
             ("", "6379", AddressError::Host),
             (".", "6379", AddressError::Host),

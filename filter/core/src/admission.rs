@@ -131,8 +131,7 @@ impl Admission {
 
     /// A client has connected to `listener`, this proxy's own address.
     pub fn connect(&mut self, now: Timestamp, id: StreamId, listener: Option<&Address>) -> Verdict {
-        let verdict = match self.target(now) {
-            Ok(address) if listener == Some(&address) => Verdict::Refuse(Refusal::Loop(address)),
+        let verdict = match self.target(now, listener) {
             Ok(address) => Verdict::Dial(address),
             Err(Refusal::Loop(address)) => Verdict::Refuse(Refusal::Loop(address)),
             Err(_) if self.held >= self.config.max_held_connections => {
@@ -236,7 +235,7 @@ impl Admission {
         for id in ids {
             match self.streams.get(&id) {
                 Some(Stream::Held { since, .. }) if now.since(*since) >= bound && !fence_over => {
-                    let why = self.target(now).err().unwrap_or(Refusal::Unknown);
+                    let why = self.target(now, None).err().unwrap_or(Refusal::Unknown);
                     actions.push(self.refuse(id, why));
                 }
                 Some(Stream::Dialled { to, since, .. }) if now.since(*since) >= bound => {
@@ -296,14 +295,19 @@ impl Admission {
 
     /// Brings one connection in line with the route.
     fn settle(&mut self, now: Timestamp, id: StreamId) -> Option<Action> {
-        let target = self.target(now);
+        let listener = match self.streams.get(&id)? {
+            Stream::Held { listener, .. } => listener.clone(),
+            _ => None,
+        };
+        let target = self.target(now, listener.as_ref());
         let fenced = self.is_fenced(now);
         match self.streams.get_mut(&id)? {
-            Stream::Held { listener, .. } => {
-                let to = target.ok()?;
-                if listener.as_ref() == Some(&to) {
-                    return Some(self.refuse(id, Refusal::Loop(to)));
-                }
+            Stream::Held { .. } => {
+                let to = match target {
+                    Ok(to) => to,
+                    Err(why @ Refusal::Loop(_)) => return Some(self.refuse(id, why)),
+                    Err(_) => return None,
+                };
                 self.take(id);
                 self.put(
                     id,
@@ -316,7 +320,7 @@ impl Admission {
                 Some(Action::Dial(id, to))
             }
             Stream::Dialled { to, .. } | Stream::Live { to, .. }
-                if !self.route.serves(self.config.role, to) =>
+                if !self.route.serves(&self.config, to) =>
             {
                 Some(Action::Move(id, target.ok()))
             }
@@ -328,37 +332,29 @@ impl Admission {
         }
     }
 
-    /// Where a new connection goes, or why it does not.
-    fn target(&self, now: Timestamp) -> Result<Address, Refusal> {
-        self.choose(now).and_then(|address| {
-            let resolvable = !address.is_name()
-                || !self.config.by_name_cluster.is_empty()
-                || self.config.cluster_template.cluster(&address).is_some();
-            if resolvable {
-                Ok(address)
-            } else {
-                Err(Refusal::NoClusterForNames(address))
-            }
-        })
-    }
-
-    fn choose(&self, now: Timestamp) -> Result<Address, Refusal> {
-        if self.config.role == ListenerRole::Replica
-            && let Some(replica) = self
-                .route
-                .replicas
-                .iter()
-                .min_by_key(|replica| self.load.get(replica).copied().unwrap_or(0))
-        {
-            return Ok(replica.clone());
-        }
-        let nobody = if self.route.unknown_to_all {
-            Refusal::UnknownToAll
-        } else {
-            Refusal::Unknown
+    /// Where a new connection to this proxy's address `listener` goes, or why it goes nowhere.
+    fn target(&self, now: Timestamp, listener: Option<&Address>) -> Result<Address, Refusal> {
+        let is_own = |node: &Address| {
+            self.config.own_addresses.contains(node) || listener.is_some_and(|own| own == node)
         };
-        let master = self.route.master.clone().ok_or(nobody)?;
-        if self.config.own_addresses.contains(&master) {
+        if self.config.role == ListenerRole::Replica {
+            let load = |replica: &&Address| self.load.get(*replica).copied().unwrap_or(0);
+            let replicas = self.route.replicas.iter();
+            if let Some(replica) = replicas.filter(|replica| !is_own(replica)).min_by_key(load) {
+                return Ok(replica.clone());
+            }
+            if !self.config.fallback_to_master {
+                return Err(Refusal::NoReplica);
+            }
+        }
+        let Some(master) = self.route.master.clone() else {
+            return Err(match &self.route.unresolved {
+                Some(name) => Refusal::Unresolved(name.clone()),
+                None if self.route.unknown_to_all => Refusal::UnknownToAll,
+                None => Refusal::Unknown,
+            });
+        };
+        if is_own(&master) {
             return Err(Refusal::Loop(master));
         }
         if self.is_fenced(now) {
@@ -405,14 +401,15 @@ impl Admission {
 }
 
 impl Route {
-    /// Whether a connection to `address` is where a listener of `role` leads to.
+    /// Whether a connection to `address` is where this listener leads to.
     #[must_use]
-    pub fn serves(&self, role: ListenerRole, address: &Address) -> bool {
-        match role {
-            ListenerRole::Master => self.master.as_ref() == Some(address),
+    pub fn serves(&self, listener: &RouterConfig, address: &Address) -> bool {
+        let is_master = self.master.as_ref() == Some(address);
+        match listener.role {
+            ListenerRole::Master => is_master,
             ListenerRole::Replica => {
-                self.readable.contains(address)
-                    || (self.replicas.is_empty() && self.master.as_ref() == Some(address))
+                let falls_back = listener.fallback_to_master && self.replicas.is_empty();
+                self.readable.contains(address) || (falls_back && is_master)
             }
         }
     }

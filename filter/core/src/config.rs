@@ -29,16 +29,28 @@ impl core::error::Error for ConfigError {}
 pub fn parse<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, ConfigError> {
     let json = if json.is_empty() { b"{}" } else { json };
     let mut source = serde_json::Deserializer::from_slice(json);
-    serde_path_to_error::deserialize(&mut source).map_err(|error| ConfigError {
-        path: error.path().to_string(),
-        problem: {
-            // serde_json appends " at line 1 column 42", which means nothing for a YAML file.
-            let text = error.into_inner().to_string();
-            text.rsplit_once(" at line ")
-                .map_or_else(|| text.clone(), |(text, _)| text.to_owned())
-        },
+    serde_path_to_error::deserialize(&mut source).map_err(|error| {
+        let path = error.path().to_string();
+        if let Some(at) = path.find(CREDENTIALS) {
+            // The likeliest mistake is a password in the wrong place, and serde repeats what it does not know.
+            let end = at.saturating_add(CREDENTIALS.len());
+            return ConfigError {
+                path: path.get(..end).unwrap_or(CREDENTIALS).to_owned(),
+                problem: "not of the form `{ username: text, password: { environment: NAME } }`, or `{ inline: text }` as the password"
+                    .to_owned(),
+            };
+        }
+        // serde_json appends " at line 1 column 42", which means nothing for a YAML file.
+        let text = error.into_inner().to_string();
+        let problem = text
+            .rsplit_once(" at line ")
+            .map_or_else(|| text.clone(), |(text, _)| text.to_owned());
+        ConfigError { path, problem }
     })
 }
+
+/// The field below which nothing is shown.
+const CREDENTIALS: &str = "credentials";
 
 /// Root id `redis_router`: a listener that applications connect to.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -49,6 +61,10 @@ pub struct RouterConfig {
     /// Which nodes this listener leads to.
     #[serde(default)]
     pub role: ListenerRole,
+    /// With `role: replica`: lead to the master while no replica may serve reads. `false` lets clients wait for one instead,
+    /// and closes them when the last one goes.
+    #[serde(default = "yes")]
+    pub fallback_to_master: bool,
     /// How long a client waits for a master before it is told `-MASTERDOWN`.
     #[serde(default = "ten_seconds")]
     pub hold_timeout: Span,
@@ -62,8 +78,8 @@ pub struct RouterConfig {
     /// (`outbound|{port}||{host}` in a mesh). Empty: the cluster that `tcp_proxy` names, of type `ORIGINAL_DST`.
     #[serde(default)]
     pub cluster_template: ClusterTemplate,
-    /// Envoy cluster of type `dynamic_forward_proxy` for a node that is announced by host name; not needed with a
-    /// `cluster_template`.
+    /// Envoy cluster of type `dynamic_forward_proxy` for a node that is announced by host name. Empty: the module resolves
+    /// names itself, by the resolver of the machine or pod.
     #[serde(default)]
     pub by_name_cluster: String,
     /// Envoy cluster of type `ORIGINAL_DST` for a node that is announced by address. Empty: the one that `tcp_proxy`
@@ -82,7 +98,7 @@ pub enum ListenerRole {
     /// The master.
     #[default]
     Master,
-    /// A healthy replica, or the master while there is none.
+    /// A healthy replica.
     Replica,
 }
 
@@ -108,7 +124,8 @@ pub struct WatchConfig {
     /// The `ORIGINAL_DST` cluster that reaches Sentinels that were learnt; empty stays with the seeds.
     #[serde(default)]
     pub discovered_cluster: String,
-    /// The `dynamic_forward_proxy` cluster that reaches learnt Sentinels announced by host name.
+    /// The `dynamic_forward_proxy` cluster that reaches learnt Sentinels announced by host name. Empty: the module resolves
+    /// their names itself.
     #[serde(default)]
     pub discovered_by_name_cluster: String,
     /// Ask for the replicas too; needed by listeners with `role: replica`.
@@ -200,7 +217,7 @@ pub struct CredentialsConfig {
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Secret {
     /// In this environment variable, which `vm_config.environment_variables.host_env_keys` must let in.
-    Environment(String),
+    Environment(Variable),
     /// Here: for a configuration that is itself a mounted secret (`config_discovery` from a file).
     Inline(Word),
 }
@@ -208,9 +225,28 @@ pub enum Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Environment(name) => write!(f, "Environment({name})"),
+            Self::Environment(Variable(name)) => write!(f, "Environment({name})"),
             Self::Inline(_) => f.write_str("Inline(…)"),
         }
+    }
+}
+
+/// The name of an environment variable: a letter or `_`, then letters, digits, `_`; at most 64. Anything else is a password in
+/// the wrong place, and must not be shown as a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variable(pub String);
+
+impl<'de> Deserialize<'de> for Variable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let plain = name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let digit_first = name.bytes().next().is_none_or(|byte| byte.is_ascii_digit());
+        if !plain || digit_first || name.len() > 64 {
+            return Err(de::Error::custom("not an environment variable's name"));
+        }
+        Ok(Self(name))
     }
 }
 
@@ -372,6 +408,10 @@ impl<'de> Deserialize<'de> for MasterNames {
     }
 }
 
+fn yes() -> bool {
+    true
+}
+
 fn every_second() -> Period {
     Period(Duration::from_secs(1))
 }
@@ -458,6 +498,21 @@ mod tests {
         ] {
             let given = refused(json);
             assert!(given.starts_with(message), "{json}: {given}");
+        }
+        for credentials in [
+            r#""hunter2""#,
+            r#"["u", "hunter2"]"#,
+            r#"{"hunter2": "x"}"#,
+            r#"{"password": "hunter2"}"#,
+            r#"{"password": {"hunter2": "x"}}"#,
+            r#"{"password": {"environment": "hunter-2"}}"#,
+            r#"{"username": {"hunter2": 1}, "password": {"inline": "x"}}"#,
+        ] {
+            let given = refused(&format!(
+                r#"{{"masters":["a"],"credentials":{credentials}}}"#
+            ));
+            assert!(given.starts_with("configuration field `credentials`: not of the form"));
+            assert!(!given.contains("hunter"), "{credentials}: {given}");
         }
         let given =
             parse::<RouterConfig>(br#"{"master_name":"m","own_addresses":["10.0.0.1:1","x"]}"#)

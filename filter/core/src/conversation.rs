@@ -59,6 +59,16 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
+    /// A server's words without the password, should they repeat it: who does not know `AUTH` says with which arguments
+    /// it was called.
+    #[must_use]
+    pub fn hide(&self, text: &str) -> String {
+        if self.password.is_empty() {
+            return text.to_owned();
+        }
+        text.replace(&self.password, "…")
+    }
+
     /// Appends the `AUTH` command.
     pub fn write_auth(&self, out: &mut Vec<u8>) {
         if self.username.is_empty() {
@@ -403,6 +413,14 @@ impl Conversation {
         }
     }
 
+    /// A Sentinel's words, fit for a log.
+    fn clip(&self, message: &str) -> String {
+        match &self.settings.credentials {
+            Some(credentials) => reply::clip(&credentials.hide(message)),
+            None => reply::clip(message),
+        }
+    }
+
     fn reply(&mut self, frame: &Frame, outputs: &mut Vec<Output>) -> Result<(), ConversationError> {
         let expected = self
             .expected
@@ -412,7 +430,7 @@ impl Conversation {
         if let Some(message) = &error
             && message.starts_with("NOAUTH")
         {
-            return Err(ConversationError::Credentials(reply::clip(message)));
+            return Err(ConversationError::Credentials(self.clip(message)));
         }
         match expected {
             Expected::Auth => {
@@ -420,7 +438,7 @@ impl Conversation {
                 if let Some(message) =
                     error.filter(|message| !message.contains("without any password configured"))
                 {
-                    return Err(ConversationError::Credentials(reply::clip(&message)));
+                    return Err(ConversationError::Credentials(self.clip(&message)));
                 }
             }
             Expected::Hello => {
@@ -437,7 +455,7 @@ impl Conversation {
                     error.filter(|message| message.starts_with("ERR unknown command"))
                 {
                     // A Redis server, or no Redis at all: Sentinels before 6.2 refuse the subcommand, not the command.
-                    return Err(ConversationError::NotASentinel(reply::clip(&message)));
+                    return Err(ConversationError::NotASentinel(self.clip(&message)));
                 }
             }
             Expected::SetName => {}

@@ -10,6 +10,7 @@
 //! | [`probe`] | heartbeats, answers | one Redis node's own `ROLE` |
 //! | [`roster`] | known Sentinels, slots | which slot watches which Sentinel |
 //! | [`topology`] | reports, events, roles | **which address is the master, and by which evidence** |
+//! | [`hosts`] | host names, answers of a DNS server | where to dial them now |
 //! | [`admission`] | connections, the topology's [`topology::Route`] | hold, dial, fence, close, refuse |
 //!
 //! Nothing here reads a clock, logs, or calls the host: time is an argument ([`time::Timestamp`]), what is worth telling
@@ -21,6 +22,7 @@ pub mod config;
 pub mod conversation;
 pub mod event;
 pub mod fact;
+pub mod hosts;
 pub mod probe;
 pub mod reply;
 pub mod resp;

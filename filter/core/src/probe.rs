@@ -144,11 +144,19 @@ impl Probe {
         Ok(Some(finding))
     }
 
+    /// The node's words, fit for a log.
+    fn clip(&self, message: &str) -> String {
+        match &self.credentials {
+            Some(credentials) => reply::clip(&credentials.hide(message)),
+            None => reply::clip(message),
+        }
+    }
+
     fn read(&mut self, now: Timestamp) -> Result<Option<Finding>, ProbeError> {
         while let Some(frame) = self.reader.next_frame().map_err(ProbeError::Protocol)? {
             let error = reply::error(&frame);
             if core::mem::take(&mut self.auth_pending) {
-                self.refused = error.map(|message| reply::clip(&message));
+                self.refused = error.map(|message| self.clip(&message));
                 continue;
             }
             if self.asked.take().is_none() {
@@ -167,7 +175,7 @@ impl Probe {
                 {
                     Err(ProbeError::Unexpected)
                 }
-                (None, Some(message)) => Ok(Some(Finding::NotAllowed(reply::clip(&message)))),
+                (None, Some(message)) => Ok(Some(Finding::NotAllowed(self.clip(&message)))),
                 (None, None) => Err(ProbeError::Unexpected),
             };
         }

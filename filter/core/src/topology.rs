@@ -167,6 +167,32 @@ pub struct Route {
     pub readable: Vec<Address>,
     /// Sentinels answer, but none of them has named a usable master.
     pub unknown_to_all: bool,
+    /// The master is announced by a host name that has never resolved; `master` is then `None`.
+    pub unresolved: Option<Address>,
+}
+
+impl Route {
+    /// The same with addresses in the place of names, as far as they resolve.
+    #[must_use]
+    pub fn resolved(self, mut resolve: impl FnMut(&Address) -> Option<Address>) -> Self {
+        let master = self.master.as_ref().and_then(&mut resolve);
+        let mut each = |nodes: Vec<Address>| nodes.iter().filter_map(&mut resolve).collect();
+        Self {
+            unresolved: self.master.filter(|_| master.is_none()),
+            master,
+            replicas: each(self.replicas),
+            readable: each(self.readable),
+            ..self
+        }
+    }
+
+    /// Every node that is named.
+    pub fn nodes(&self) -> impl Iterator<Item = &Address> {
+        self.master
+            .iter()
+            .chain(&self.readable)
+            .chain(&self.replicas)
+    }
 }
 
 /// Why new connections wait although a master is known.
@@ -193,6 +219,7 @@ impl Topology {
             replicas: self.replicas.clone(),
             readable: self.readable.clone(),
             unknown_to_all: self.master.is_none() && !self.reports.is_empty(),
+            unresolved: None,
         }
     }
 

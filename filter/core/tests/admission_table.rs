@@ -312,6 +312,54 @@ fn a_fence() {
 
 /// A fence is about writes: connections to replicas go on.
 #[test]
+fn a_replica_that_is_the_proxy_itself_is_left_out() {
+    let fields = format!(r#""role": "replica", "own_addresses": ["{}"]"#, node('b'));
+    let mut admission = given(&fields, replicas('a', "bcd"));
+    let listener = node('c');
+    for id in 0..3 {
+        let verdict = admission.connect(Timestamp(0), id, Some(&listener));
+        assert_eq!(verdict, Verdict::Dial(node('d')));
+    }
+    let mut admission = given(&fields, replicas('a', "b"));
+    assert_eq!(connect(&mut admission, 0, 1), Verdict::Dial(node('a')));
+}
+
+#[test]
+fn a_listener_without_fallback_waits_for_a_replica() {
+    let fields = r#""role": "replica", "fallback_to_master": false"#;
+    let mut admission = given(fields, to('a'));
+    assert_eq!(connect(&mut admission, 0, 1), Verdict::Hold);
+    let actions = admission.update(Timestamp(1), replicas('a', "b"));
+    assert_eq!(actions, [Action::Dial(1, node('b'))]);
+    assert_eq!(connect(&mut admission, 2, 2), Verdict::Dial(node('b')));
+    // The last replica goes: its readers have nowhere to be moved to.
+    let actions = admission.update(Timestamp(3), to('a'));
+    assert_eq!(actions, [Action::Move(1, None), Action::Move(2, None)]);
+    assert_eq!(connect(&mut admission, 4, 3), Verdict::Hold);
+    let refused = admission.expire(Timestamp(10_004));
+    assert!(refused.contains(&Action::Refuse(3, Refusal::NoReplica)));
+}
+
+#[test]
+fn a_name_that_does_not_resolve_is_waited_for() {
+    let name = sentinel_core::address::Address::new("redis-0.test", "6379").unwrap();
+    let named = Route {
+        master: Some(name.clone()),
+        ..Route::default()
+    };
+    let unresolved = named.clone().resolved(|_| None);
+    assert_eq!(unresolved.unresolved, Some(name.clone()));
+    let mut admission = given("", unresolved);
+    assert_eq!(connect(&mut admission, 0, 1), Verdict::Hold);
+    let resolved = named.resolved(|_| Some(node('a')));
+    assert_eq!(resolved.unresolved, None);
+    let actions = admission.update(Timestamp(1), resolved);
+    assert_eq!(actions, [Action::Dial(1, node('a'))]);
+    let mut admission = given("", to('a'));
+    assert_eq!(connect(&mut admission, 0, 1), Verdict::Dial(node('a')));
+}
+
+#[test]
 fn replicas_are_not_fenced() {
     let mut admission = given(r#""role": "replica""#, replicas('A', "B"));
     live(&mut admission, 0, 1);

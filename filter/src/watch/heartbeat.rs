@@ -42,6 +42,7 @@ impl StreamContext for Heartbeat {
             heard: false,
             introduced: false,
             poll_only: None,
+            unresolved_since: None,
         };
         self.watch.conversations.borrow_mut().insert(self.id, seat);
         let dial = self.watch.connect(now, self.id);

@@ -2,12 +2,14 @@
 
 use wasmtime::{AsContextMut, Caller, ExternType, FuncType, Linker, Module, Result, Val};
 
+use super::calls;
 use super::hub::LogLine;
 use super::memory::{read, write_u32};
 use super::status::{Answer, Status, code};
 use super::vm::{Cx, Vm};
 
 mod buffer;
+mod dns;
 mod metric;
 mod shared;
 mod stream;
@@ -47,6 +49,7 @@ pub fn link(l: &mut Linker<Vm>) -> Result<()> {
     call!(l, "proxy_record_metric", metric::record_metric(id: u32, value: u64));
     call!(l, "proxy_get_metric", metric::get_metric(id: u32, value_at: u32));
     call!(l, "proxy_done", done());
+    call!(l, "envoy_resolve_dns", dns::resolve(name: u32, name_size: u32, token_at: u32));
     call!(l, "proxy_call_foreign_function", stream::foreign(name: u32, name_size: u32, at: u32, size: u32, data_at: u32, size_at: u32));
     // Closing can call the module again: a trap in there has to end this call, too.
     l.func_wrap("env", "proxy_close_stream", |mut c: C<'_>, kind: u32| {
@@ -109,7 +112,15 @@ fn log_level(cx: &mut Cx<'_>, at: u32) -> Answer {
     write_u32(cx, at, 0)
 }
 
-/// Nothing is ever pending here: `on_done` is answered at once.
-fn done(_cx: &mut Cx<'_>) -> Answer {
-    Err(Status::NotFound)
+/// The root context that would not go before is done: it goes after this call.
+fn done(cx: &mut Cx<'_>) -> Answer {
+    let (worker, root) = (cx.data().worker, cx.data().acting_root());
+    if !cx.data_mut().leaving.remove(&root) {
+        return Err(Status::NotFound);
+    }
+    let hub = cx.data().hub.clone();
+    hub.after(std::time::Duration::ZERO, move |p| {
+        p.with(worker, |cx| calls::delete(cx, root));
+    });
+    Ok(())
 }

@@ -23,6 +23,7 @@ pub struct Exports {
     pub on_done: TypedFunc<u32, u32>,
     pub on_log: TypedFunc<u32, ()>,
     pub on_delete: TypedFunc<u32, ()>,
+    pub on_resolve_dns: TypedFunc<(u32, u32, u32), ()>,
 }
 
 /// Finds the exports and runs the module's own start.
@@ -45,6 +46,7 @@ pub fn start(store: &mut Store<Vm>, instance: &Instance) -> Result<()> {
         on_done: instance.get_typed_func(&mut *s, "proxy_on_done")?,
         on_log: instance.get_typed_func(&mut *s, "proxy_on_log")?,
         on_delete: instance.get_typed_func(&mut *s, "proxy_on_delete")?,
+        on_resolve_dns: instance.get_typed_func(&mut *s, "envoy_on_resolve_dns")?,
     };
     let memory = instance.get_memory(&mut *s, "memory");
     store.data_mut().exports = Some(Rc::new(exports));
@@ -119,4 +121,12 @@ pub fn configure(cx: &mut Cx<'_>, root: u32, size: u32) -> Result<bool> {
     Ok(enter(cx, configuring, |cx, e| {
         e.on_configure.call(cx.as_context_mut(), (root, size))
     })? != 0)
+}
+
+/// Deletes a root context.
+pub fn delete(cx: &mut Cx<'_>, root: u32) -> Result<()> {
+    enter(cx, frame(root), |cx, e| e.on_log.call(&mut *cx, root))?;
+    enter(cx, frame(root), |cx, e| e.on_delete.call(&mut *cx, root))?;
+    cx.data_mut().roots.remove(&root);
+    Ok(())
 }

@@ -7,6 +7,7 @@ use super::clock::Clock;
 use super::metrics::Metrics;
 use super::network::Network;
 use super::process::Process;
+use super::resolver::Resolver;
 use super::shared::{Queues, SharedData};
 
 /// When `proxy_close_stream` takes effect.
@@ -39,6 +40,7 @@ pub struct Hub {
     pub metrics: RefCell<Metrics>,
     pub log: RefCell<Vec<LogLine>>,
     pub network: RefCell<Network>,
+    pub resolver: RefCell<Resolver>,
     pub environment: RefCell<Vec<(String, String)>>,
     pub close_mode: Cell<CloseMode>,
     pub early_reads: Cell<bool>,

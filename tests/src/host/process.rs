@@ -1,6 +1,6 @@
 //! The Envoy process: its workers and what they share.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use wasmtime::{AsContextMut, Result, Store};
 use super::clock::Clock;
 use super::hub::{CloseMode, Hub, LogLine};
 use super::network::{Network, Server};
+use super::resolver::Resolver;
 use super::vm::{Cx, Vm};
 use super::worker::Worker;
 
@@ -41,6 +42,7 @@ impl Process {
             metrics: RefCell::default(),
             log: RefCell::default(),
             network: RefCell::new(network),
+            resolver: RefCell::default(),
             environment: RefCell::default(),
             close_mode: Cell::new(CloseMode::Deferred),
             early_reads: Cell::new(false),
@@ -119,6 +121,12 @@ impl Process {
             .environment
             .borrow_mut()
             .push((name.to_owned(), value.to_owned()));
+    }
+
+    /// The DNS, to look at and to change.
+    #[must_use]
+    pub fn resolver(&self) -> RefMut<'_, Resolver> {
+        self.hub.resolver.borrow_mut()
     }
 
     /// The static endpoints of a cluster.

@@ -1,7 +1,7 @@
 //! One VM: a wasmtime store, its root contexts and its streams.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 use wasmtime::{Memory, StoreContextMut};
@@ -49,6 +49,10 @@ pub struct Vm {
     pub hub: Rc<Hub>,
     pub roots: HashMap<u32, RootContext>,
     pub streams: HashMap<u32, StreamRef>,
+    /// Root contexts that said they were not done when Envoy wanted to delete them.
+    pub leaving: HashSet<u32>,
+    /// What came with the current callback of Envoy's own.
+    pub call_data: Vec<u8>,
     /// Closed in this event: Envoy deletes a connection only after it.
     pub gone: Vec<u32>,
     pub next_context: u32,
@@ -69,6 +73,8 @@ impl Vm {
             hub,
             roots: HashMap::new(),
             streams: HashMap::new(),
+            leaving: HashSet::new(),
+            call_data: Vec::new(),
             gone: Vec::new(),
             next_context: 1,
             frame: Frame::default(),

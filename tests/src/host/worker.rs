@@ -167,15 +167,15 @@ impl Root {
         &self.worker
     }
 
-    /// The listener goes away: the module is told that the root context is done.
+    /// The listener goes away: the module is told, and may put it off.
     pub fn shut_down(&self) {
         let id = self.id;
         self.worker.process.with(self.worker.index, |cx| {
-            enter(cx, frame(id), |cx, e| e.on_done.call(&mut *cx, id))?;
-            enter(cx, frame(id), |cx, e| e.on_log.call(&mut *cx, id))?;
-            enter(cx, frame(id), |cx, e| e.on_delete.call(&mut *cx, id))?;
-            cx.data_mut().roots.remove(&id);
-            Ok(())
+            if enter(cx, frame(id), |cx, e| e.on_done.call(&mut *cx, id))? == 0 {
+                cx.data_mut().leaving.insert(id);
+                return Ok(());
+            }
+            calls::delete(cx, id)
         });
     }
 }

@@ -10,6 +10,7 @@ mod configuration;
 mod fence;
 mod hold;
 mod hostile;
+mod names;
 mod probe;
 mod readiness;
 mod reentrancy;

@@ -18,8 +18,10 @@ pub enum Refusal {
     Unreachable(Address),
     /// The Sentinels name this very proxy as the master.
     Loop(Address),
-    /// The node is announced by host name, and no cluster resolves names.
-    NoClusterForNames(Address),
+    /// The master is announced by a host name that does not resolve.
+    Unresolved(Address),
+    /// This listener leads to replicas alone, and none may serve reads.
+    NoReplica,
     /// More connections wait than may.
     TooManyHeld(u32),
 }
@@ -77,9 +79,13 @@ impl fmt::Display for Explained<'_> {
                 f,
                 "the Sentinels name {address} for '{name}', which is this proxy itself"
             ),
-            Refusal::NoClusterForNames(address) => write!(
+            Refusal::Unresolved(address) => write!(
                 f,
-                "{address}, the node of '{name}' to use, is announced by host name, and by_name_cluster is not configured"
+                "{address}, the master of '{name}', is announced by a host name that has not resolved within {waited:?}"
+            ),
+            Refusal::NoReplica => write!(
+                f,
+                "no replica of '{name}' may serve reads, and the listener has waited for one for {waited:?}"
             ),
             Refusal::TooManyHeld(limit) => write!(
                 f,
@@ -100,7 +106,8 @@ impl fmt::Display for Refusal {
             Self::Fenced(_) => "fenced",
             Self::Unreachable(_) => "unreachable",
             Self::Loop(_) => "loop",
-            Self::NoClusterForNames(_) => "no_cluster_for_names",
+            Self::Unresolved(_) => "unresolved",
+            Self::NoReplica => "no_replica",
             Self::TooManyHeld(_) => "too_many_held",
         })
     }

@@ -7,6 +7,7 @@ use crate::host::vm::Cx;
 
 const MAX_BUFFER: u32 = 8;
 
+const CALL_DATA: u32 = 8;
 const PLUGIN_CONFIGURATION: u32 = 7;
 const VM_CONFIGURATION: u32 = 6;
 const UPSTREAM_DATA: u32 = 3;
@@ -28,6 +29,7 @@ fn with_buffer<R>(
                 _ => Err(Status::NotFound),
             }
         }
+        CALL_DATA if !vm.call_data.is_empty() => Ok(use_it(&mut vm.call_data.clone())),
         VM_CONFIGURATION => Ok(use_it(&mut Vec::new())),
         PLUGIN_CONFIGURATION if vm.frame.configuring => {
             let root = vm.acting_root();
