@@ -4,7 +4,7 @@ export PATH := $(PATH):$(CURDIR)/target/tools/redis:$(CURDIR)/target/tools/deny/
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 MODULE := filter/build.sh
 
-.PHONY: help setup wasm k8s tools run failover test lint fmt measure versions marathon idle clean reproducible deny audit
+.PHONY: help setup wasm k8s tools run failover test lint fmt measure versions marathon idle clean fuzz reproducible deny audit
 
 help: ## this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | expand -t 12
@@ -47,6 +47,11 @@ lint: setup ## formatting and clippy, for this machine and for wasm
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked -p redis-sentinel-filter --target wasm32-wasip1 -- -D warnings
+
+fuzz: SECONDS := 60
+fuzz: setup ## libFuzzer over the core, SECONDS=60 per target (TARGET=topology for one)
+	@tests/setup.sh fuzz
+	@filter/core/fuzz/run.sh $(SECONDS) $(TARGET) $(INPUT)
 
 reproducible: setup ## the module, built twice in different places: the same bytes
 	@tests/reproducible.sh

@@ -204,6 +204,14 @@ deny() {
     rm -rf "$tools/deny/target"
 }
 
+fuzz() {
+    version=0.13.2
+    [ "$(cat "$tools/cargo-fuzz/.version" 2>/dev/null)" = $version ] && return
+    echo "setup: cargo-fuzz"
+    cargo install --quiet --locked cargo-fuzz --version $version --root "$tools/cargo-fuzz"
+    echo $version >"$tools/cargo-fuzz/.version"
+}
+
 wasm_target
 redis
 [ -n "${ENVOY:-}" ] || envoy $envoy_version
@@ -215,6 +223,7 @@ clients)
     network
     ;;
 deny) deny ;;
+fuzz) fuzz ;;
 versions) for version in $(echo "$envoys" | cut -d' ' -f1); do envoy "$version"; done
     valkey ;;
 esac

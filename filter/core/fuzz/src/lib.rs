@@ -28,8 +28,11 @@ pub mod stored;
 pub mod stream;
 pub mod topology;
 
+/// A name, and what is done with an input.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// All targets by name, as `cargo fuzz list` has them.
-pub const TARGETS: [(&str, fn(&[u8])); 10] = [
+pub const TARGETS: [Target; 10] = [
     ("stream", stream::run),
     ("conversation", conversation::run),
     ("event", event::run),
