@@ -4,4 +4,4 @@ mod document;
 mod render;
 
 pub use document::{Document, parse};
-pub use render::{build, kustomizations, render};
+pub use render::{build, kustomizations, render, render_own};

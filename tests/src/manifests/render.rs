@@ -46,15 +46,28 @@ fn is_component(file: &Path) -> Result<bool> {
 
 /// What `kubectl apply -k k8s/<dir>` sends, with the module under test and the passwords of the example.
 pub fn render(dir: impl AsRef<Path>) -> Result<Vec<Document>> {
-    // A copy, so that a test leaves no built file in the working tree and the tree's own cannot be an old one.
+    let (_scratch, root) = furnished()?;
+    build(&root.join(dir.as_ref()))
+}
+
+/// What it sends for a kustomization of one's own, which stands beside the others: `k8s/mine/kustomization.yaml`.
+pub fn render_own(text: &str) -> Result<Vec<Document>> {
+    let (_scratch, root) = furnished()?;
+    let dir = root.join("mine");
+    fs::create_dir_all(&dir)?;
+    fs::write(dir.join("kustomization.yaml"), text)?;
+    build(&dir).with_context(|| text.to_owned())
+}
+
+/// A copy of `k8s/` after `make k8s`. So a test leaves no built file in the working tree, and takes none that is old.
+fn furnished() -> Result<(Scratch, PathBuf)> {
     let scratch = Scratch::new()?;
     let root = scratch.file("k8s");
     copy(&tools::root().join("k8s"), &root)?;
-    for module in MODULES.map(|module| root.join(module)) {
-        if module.parent().is_some_and(Path::exists) {
-            let built = tools::module();
-            fs::copy(&built, &module)
-                .with_context(|| format!("{}: `make wasm`", built.display()))?;
+    let built = tools::module();
+    for file in MODULES.map(|file| root.join(file)) {
+        if file.parent().is_some_and(Path::exists) {
+            fs::copy(&built, &file).with_context(|| format!("{}: `make wasm`", built.display()))?;
         }
     }
     let passwords = root.join(PASSWORDS);
@@ -62,7 +75,7 @@ pub fn render(dir: impl AsRef<Path>) -> Result<Vec<Document>> {
     if example.exists() {
         fs::copy(&example, &passwords)?;
     }
-    build(&root.join(dir.as_ref()))
+    Ok((scratch, root))
 }
 
 /// Renders a kustomization that stands anywhere.

@@ -4,3 +4,4 @@ mod oci;
 mod references;
 mod schema;
 mod sidecar;
+mod tree;

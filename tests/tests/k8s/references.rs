@@ -8,8 +8,9 @@ mod pods;
 mod security;
 mod world;
 
-use redis_sentinel_tests::manifests::{kustomizations, parse};
+use redis_sentinel_tests::manifests::{parse, render};
 
+use crate::tree;
 use world::World;
 
 /// What is wrong with the objects of one world.
@@ -29,11 +30,11 @@ fn complaints(world: &World) -> Vec<String> {
 
 #[test]
 fn every_reference_leads_somewhere() {
+    let around = render("all").expect("k8s/all");
     let mut all = Vec::new();
-    for dir in kustomizations().expect("k8s/") {
-        let world = World::of(&dir).expect("kustomize");
-        let found = complaints(&world);
-        all.extend(found.iter().map(|c| format!("{}: {c}", dir.display())));
+    for (name, own) in tree::all().expect("kustomize") {
+        let found = complaints(&World::new(own, around.clone()));
+        all.extend(found.iter().map(|c| format!("{name}: {c}")));
     }
     assert!(all.is_empty(), "\n{}", all.join("\n"));
 }
@@ -50,7 +51,7 @@ fn every_file_is_used() {
 const WELL: &str = include_str!("references/well.yaml");
 
 fn world(yaml: &str) -> World {
-    World::from(parse(yaml).expect("YAML"))
+    World::new(parse(yaml).expect("YAML"), vec![])
 }
 
 #[test]
@@ -138,8 +139,8 @@ const MISTAKES: [(&str, &str, &str); 36] = [
     ),
     (
         "port: { name: http } } # ingress",
-        "port: { number: 81 } }",
-        "Ingress/web: the Service web has no port 81",
+        "port: { number: 82 } }",
+        "Ingress/web: the Service web has no port 82",
     ),
     (
         "matchLabels: { app: web } # policy",

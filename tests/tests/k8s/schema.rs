@@ -14,9 +14,11 @@ mod validate;
 use std::collections::BTreeSet;
 use std::fs;
 
-use redis_sentinel_tests::manifests::{Document, kustomizations, parse, render};
+use redis_sentinel_tests::manifests::{Document, parse};
 use redis_sentinel_tests::tools;
 use serde_json::Value;
+
+use crate::tree;
 
 /// What is wrong with one object, each with where it is.
 fn complaints(document: &Document) -> Vec<String> {
@@ -35,9 +37,8 @@ fn complaints(document: &Document) -> Vec<String> {
 fn all() -> Vec<Document> {
     let mut seen = BTreeSet::new();
     let mut all = Vec::new();
-    for dir in kustomizations().expect("k8s/") {
-        let documents = render(&dir).expect("kustomize");
-        assert!(!documents.is_empty(), "{} is empty", dir.display());
+    for (name, documents) in tree::all().expect("kustomize") {
+        assert!(!documents.is_empty(), "{name} is empty");
         let new = |document: &Document| seen.insert(document.json().to_string());
         all.extend(documents.into_iter().filter(new));
     }

@@ -8,6 +8,8 @@ use anyhow::{Context, Result};
 use redis_sentinel_tests::tools;
 use serde_json::Value;
 
+use crate::tree::COMBINATIONS;
+
 /// What people read or run, and what is built.
 fn is_for_people(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -41,6 +43,8 @@ pub fn complaints() -> Result<Vec<String>> {
             }
         }
     }
+    let combined = COMBINATIONS.iter().flat_map(|names| names.iter());
+    used.extend(combined.map(|name| root.join("istio").join(name)));
     let unused = files
         .iter()
         .filter(|path| !is_for_people(path))

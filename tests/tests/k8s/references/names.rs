@@ -8,7 +8,7 @@ use super::world::World;
 /// Reports names that lead nowhere.
 pub fn check(world: &World, document: &Document, say: &mut impl FnMut(String)) {
     each_text(document.json(), &mut |text| {
-        let part = |c: char| !(c.is_ascii_alphanumeric() || "-.$_{}".contains(c));
+        let part = |c: char| !(c.is_ascii_alphanumeric() || "-.$_{}*".contains(c));
         for word in text.split(part) {
             if let Some(complaint) = complaint(world, document, word) {
                 say(complaint);
@@ -37,6 +37,7 @@ fn complaint(world: &World, document: &Document, word: &str) -> Option<String> {
     let name = word
         .replace("$NAMESPACE", document.namespace())
         .replace("${NAMESPACE}", document.namespace())
+        .replace("$POD_NAME", "*")
         .replace("$1", "0");
     let (front, _) = name
         .split_once(".svc")

@@ -8,8 +8,8 @@ use super::world::{Pod, World, text};
 /// Kinds that are of the whole cluster.
 const CLUSTER_WIDE: [&str; 4] = ["Namespace", "StorageClass", "PriorityClass", "IngressClass"];
 
-/// Namespaces that are there without us.
-const GIVEN: [&str; 3] = ["default", "kube-system", "istio-system"];
+/// Namespaces that are there without us, the last one being the reader's own.
+const GIVEN: [&str; 4] = ["default", "kube-system", "istio-system", "my-app"];
 
 /// Labels of pods that are other people's, which a policy or a filter may look for.
 const OTHERS: [(&str, &str); 2] = [("redis-sidecar", "true"), ("redis-client", "true")];

@@ -1,9 +1,6 @@
 //! The objects that see each other.
 
-use std::path::Path;
-
-use anyhow::Result;
-use redis_sentinel_tests::manifests::{Document, render};
+use redis_sentinel_tests::manifests::Document;
 use serde_json::{Map, Value};
 
 /// What a person makes before, as the documents say: kind, namespace, name, keys.
@@ -14,19 +11,17 @@ const MADE_BEFORE: [(&str, &str, &str, &[&str]); 1] = [(
     &["redis-password", "sentinel-password"],
 )];
 
-/// The objects of a kustomization, and what stands around them: everything of `k8s/all`.
+/// The objects of a kustomization, and what stands around them.
 pub struct World {
     own: Vec<Document>,
     around: Vec<Document>,
 }
 
 impl World {
-    /// The world in which `k8s/<dir>` is applied.
-    pub fn of(dir: &Path) -> Result<Self> {
-        let own = render(dir)?;
-        let mut around = render("all")?;
+    /// These objects among others, of which it may have its own form.
+    pub fn new(own: Vec<Document>, mut around: Vec<Document>) -> Self {
         around.retain(|other| !own.iter().any(|document| same(document, other)));
-        Ok(Self { own, around })
+        Self { own, around }
     }
 
     /// The objects that are looked at.
@@ -71,15 +66,6 @@ impl World {
         pods.filter(|pod| namespace.is_none_or(|name| pod.document.namespace() == name))
             .filter(|pod| selects(selector, pod.labels()))
             .collect()
-    }
-}
-
-impl From<Vec<Document>> for World {
-    fn from(own: Vec<Document>) -> Self {
-        Self {
-            own,
-            around: vec![],
-        }
     }
 }
 
