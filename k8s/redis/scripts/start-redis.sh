@@ -62,6 +62,21 @@ decide() { # sets master, once it is certain
     done
 }
 
+# min-replicas-to-write, in force only while it helps. A master that has replicas takes it, and so stops taking writes that would
+# be lost when a partition cuts it off. A replica drops it: promoted, it has no replica for a second or two and would answer
+# -NOREPLICAS to everybody in the middle of a failover.
+guard() {
+    now=0
+    while sleep 5; do
+        wanted=$(echo ROLE | ask_redis 127.0.0.1 | awk -v wanted="$MIN_REPLICAS_TO_WRITE" -v now="$now" '
+            NR == 1 { role = $1 }
+            END { replicas = (NR - 2) / 3
+                  if (role == "slave") print 0; else if (role == "master" && replicas >= wanted) print wanted; else print now }')
+        [ "$wanted" != "$now" ] || continue
+        [ "$(echo "CONFIG SET min-replicas-to-write $wanted" | ask_redis 127.0.0.1)" != OK ] || now=$wanted
+    done
+}
+
 umask 077
 : >/tmp/starting # until there is a Redis to ask, the liveness probe asks for this file
 decide
@@ -74,7 +89,6 @@ if [ "$master" = "$me" ]; then say "starting as the master"; else say "starting 
     echo "masterauth $REDIS_PASSWORD"
     # The name outlives the pod, its address does not.
     echo "replica-announce-ip $me"
-    echo "min-replicas-to-write $MIN_REPLICAS_TO_WRITE"
     echo "min-replicas-max-lag $MIN_REPLICAS_MAX_LAG"
     # JSON, search, time series and Bloom of the image redis:8, then any that a volume brings.
     for module in /usr/local/lib/redis/modules/*.so /modules/*.so; do
@@ -84,4 +98,5 @@ if [ "$master" = "$me" ]; then say "starting as the master"; else say "starting 
 } >"$conf.new"
 mv "$conf.new" "$conf"
 rm -f /tmp/starting
+if [ "$MIN_REPLICAS_TO_WRITE" -gt 0 ]; then guard & fi
 exec redis-server "$conf"
