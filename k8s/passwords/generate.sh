@@ -9,5 +9,6 @@ random() { od -An -N16 -tx1 /dev/urandom | tr -d ' \n'; }
     echo "redis-password=$(random)"
     echo "sentinel-password=$(random)"
     echo "webdis-login=app:$(random)"
+    echo "redisinsight-key=$(random)"
 } >passwords.env
 echo "k8s/passwords/passwords.env: new, random passwords"
