@@ -9,7 +9,16 @@ use anyhow::{Context, Result, bail};
 
 use crate::process::Process;
 use crate::render::Config;
-use crate::{tools, wait};
+use crate::{secret, tools, wait};
+
+/// Pages of the admin interface that hold no secret. `/config_dump` is not among them: it shows an `inline` password.
+const OPEN_PAGES: [&str; 5] = [
+    "/stats",
+    "/clusters",
+    "/listeners",
+    "/certs",
+    "/runtime",
+];
 
 /// Two workers: what one learns must reach the other.
 const WORKERS: &str = "2";
@@ -87,6 +96,11 @@ impl Envoy {
         Some(get(self.ready_port, "/ready").ok()?.0)
     }
 
+    /// Where the admin interface is.
+    pub fn admin_port(&self) -> u16 {
+        self.admin_port
+    }
+
     /// A page of the admin interface.
     pub fn admin(&self, path: &str) -> Result<String> {
         Ok(get(self.admin_port, path)?.1)
@@ -111,6 +125,16 @@ impl Envoy {
         &mut self.process
     }
 
+    /// The first place that tells a secret, if one does: its log, or a page of its admin interface if that answers.
+    pub fn told_secret(&self) -> Option<String> {
+        let found = |place: &str, text: &str| {
+            let line = secret::told(text)?;
+            Some(format!("{place} tells a secret: {line}"))
+        };
+        let page = |path: &str| found(path, &self.admin(path).ok()?);
+        found("the log", &self.log()).or_else(|| OPEN_PAGES.into_iter().find_map(page))
+    }
+
     fn wait_until_live(&mut self) -> Result<()> {
         let port = self.admin_port;
         wait::until_true("Envoy to be live", wait::LONG, || {
@@ -122,6 +146,18 @@ impl Envoy {
             bail!("Envoy ended at once ({status}):\n{}", self.process.log());
         }
         Ok(())
+    }
+}
+
+/// Every test with an Envoy is also a test that it keeps the test's secrets.
+impl Drop for Envoy {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        if let Some(told) = self.told_secret() {
+            panic!("{told}");
+        }
     }
 }
 

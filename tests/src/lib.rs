@@ -23,6 +23,7 @@ pub mod render;
 pub mod resp;
 pub mod roles;
 pub mod scratch;
+pub mod secret;
 pub mod sentinel;
 pub mod server;
 pub mod shards;

@@ -29,15 +29,24 @@ impl Config {
                 text.clone_from(&module);
             }
         });
-        let admin = ports.take();
-        *json
-            .pointer_mut("/admin/address/socket_address/port_value")
-            .context("no admin port")? = admin.into();
+        let (admin, mut moved) = (ports.take(), Vec::new());
+        let mut set = |place: &mut Value, port: u16| {
+            moved.push((format!("127.0.0.1:{place}"), format!("127.0.0.1:{port}")));
+            *place = port.into();
+        };
+        let place = json.pointer_mut("/admin/address/socket_address/port_value");
+        set(place.context("no admin port")?, admin);
         for listener in array(&mut json, "/static_resources/listeners")? {
-            if let Some(port) = listener.pointer_mut("/address/socket_address/port_value") {
-                *port = ports.take().into();
+            if let Some(place) = listener.pointer_mut("/address/socket_address/port_value") {
+                set(place, ports.take());
             }
         }
+        // `own_addresses` name some of them.
+        each_string(&mut json, &mut |text| {
+            if let Some((_, new)) = moved.iter().find(|(old, _)| old == text) {
+                text.clone_from(new);
+            }
+        });
         Ok(Self { json, admin })
     }
 

@@ -1,11 +1,16 @@
 //! The tools of these tests, tested without Envoy: a test that cannot see a failover proves nothing about one.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use redis_sentinel_tests::cluster::Cluster;
+use redis_sentinel_tests::envoy::Envoy;
 use redis_sentinel_tests::events::Events;
 use redis_sentinel_tests::ports::PortBlock;
+use redis_sentinel_tests::render::Config;
+use redis_sentinel_tests::scratch::Scratch;
+use redis_sentinel_tests::secret::password;
 
 #[test]
 fn a_planned_failover_is_seen() -> Result<()> {
@@ -39,4 +44,18 @@ fn a_killed_master_is_replaced_and_returns_as_a_replica() -> Result<()> {
     let new = cluster.wait_for_master_after(old)?;
     cluster.node(old)?.restart(Some(new))?;
     cluster.wait_until_settled(new)
+}
+
+/// The check that every test with an Envoy ends with can fail.
+#[test]
+fn a_secret_in_a_stat_is_seen() -> Result<()> {
+    let (scratch, mut ports) = (Scratch::new()?, PortBlock::claim()?);
+    let mut config = Config::from_shipped("envoy/redis.yaml", &mut ports)?;
+    config.item("listeners", "redis")?["stat_prefix"] = password("stat").into();
+    let envoy = Envoy::start(config, scratch.path())?;
+    let told = envoy.told_secret().context("it goes unseen")?;
+    assert!(told.starts_with("/stats tells a secret: "), "{told}");
+    let end = catch_unwind(AssertUnwindSafe(|| drop(envoy)));
+    assert!(end.is_err(), "nobody looked");
+    Ok(())
 }

@@ -18,6 +18,7 @@ mod names;
 mod pooled;
 mod replicas;
 mod roles;
+mod security;
 mod sentinels;
 mod sentinels_change;
 mod startup;

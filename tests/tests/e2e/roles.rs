@@ -86,7 +86,7 @@ fn a_probe_without_the_password_steps_aside() -> Result<()> {
     let cluster = Cluster::start(&mut ports, 3, 3)?;
     let master = cluster.master().context("no master")?;
     // The Sentinels' connections were there before and stay.
-    cluster.redis[0].call(&["CONFIG", "SET", "requirepass", "secret"])?;
+    cluster.redis[0].call(&["CONFIG", "SET", "requirepass", "hush-apps"])?;
     let config = Config::from_shipped("envoy/redis.yaml", &mut ports)?
         .seeds(&cluster.sentinel_ports())?
         .plugin("role_probe", "interval", &json!("0.5s"));
@@ -100,7 +100,7 @@ fn a_probe_without_the_password_steps_aside() -> Result<()> {
         let mut client = Connection::open(envoy.port, wait::LONG)?;
         let refused = client.call(&["PING"])?.text().unwrap_or_default();
         assert!(refused.starts_with("NOAUTH"), "Redis' own word: {refused}");
-        client.call(&["AUTH", "secret"])?;
+        client.call(&["AUTH", "hush-apps"])?;
         let port = client.call(&["CONFIG", "GET", "port"])?.field("port");
         assert_eq!(port, Some(master.to_string()));
         thread::sleep(Duration::from_millis(100));
