@@ -15,6 +15,7 @@ pub mod net;
 pub mod oci;
 pub mod outcome;
 pub mod owner;
+pub mod pods;
 pub mod ports;
 pub mod process;
 pub mod record;
