@@ -3,5 +3,6 @@
 mod oci;
 mod references;
 mod schema;
+mod servers;
 mod sidecar;
 mod tree;
