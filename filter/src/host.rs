@@ -162,6 +162,11 @@ pub fn property(path: &[&str]) -> Option<String> {
         .filter(|text| !text.is_empty())
 }
 
+/// Whether the current stream's upstream has accepted: `tcp_proxy` sets the local address only then.
+pub fn is_connected() -> bool {
+    property(&["upstream", "local_address"]).is_some()
+}
+
 /// A value that all workers share, and the number under which it may be replaced.
 pub fn shared_data(key: &str) -> Result<(Vec<u8>, u32)> {
     let mut cas = 0;

@@ -1,7 +1,7 @@
 //! Root ids `role_probe` and `early_switch`: ask a node for its own role. The first asks the master, the second the
 //! replica that is being promoted, if there is one.
 
-use crate::{dns, filter_state::Destination, heartbeat, host, secret, store, vm};
+use crate::{dns, filter_state::Destination, heartbeat, heartbeat::Pulse, host, secret, store, vm};
 use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types;
 use sentinel_core::{
@@ -15,9 +15,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
-
-/// Most heartbeat connections on one worker.
-const MAX_HEARTBEATS: usize = 64;
 
 /// The root context's state.
 pub struct Prober {
@@ -36,6 +33,7 @@ pub struct Prober {
 
 struct Asked {
     probe: Probe,
+    pulse: Pulse,
     /// `None` while there is nobody to ask.
     node: Option<Address>,
     /// Being closed, which may take until its last bytes are out.
@@ -122,6 +120,12 @@ impl Prober {
                     let Some(asked) = probes.get_mut(&id) else {
                         return;
                     };
+                    let late = asked.pulse.due().is_some_and(|due| due <= now);
+                    if late && host::act_as(id).is_ok() && asked.pulse.is_missing(now) {
+                        drop(probes);
+                        self.end(id);
+                        return;
+                    }
                     asked.probe.check(now).map(|()| asked.probe.speak(now))
                 };
                 match commands {
@@ -131,6 +135,19 @@ impl Prober {
                 }
             }
             (None, None) => {}
+        }
+    }
+
+    /// Makes room for a new connection.
+    fn make_room(&self) {
+        let replaced = {
+            let probes = self.probes.borrow();
+            let open = probes.iter().filter(|(_, asked)| !asked.ended);
+            let open: Vec<_> = open.map(|(id, asked)| (*id, asked.pulse)).collect();
+            heartbeat::to_replace(&open)
+        };
+        if let Some(id) = replaced {
+            self.end(id);
         }
     }
 
@@ -194,7 +211,10 @@ impl Prober {
         let (probes, target) = (self.probes.borrow(), self.target.borrow());
         let due = |asked: &Asked| match (&asked.node, target.as_ref()) {
             _ if asked.ended => None,
-            (Some(_), _) => asked.probe.next_due(),
+            (Some(_), _) => {
+                let due = asked.probe.next_due();
+                due.into_iter().chain(asked.pulse.due()).min()
+            }
             // Its name has not resolved yet.
             (None, Some(target)) if self.destination.must_resolve(target) => dns::next_due(target),
             (None, _) => None,
@@ -243,10 +263,8 @@ impl Context for Heartbeat {}
 impl StreamContext for Heartbeat {
     fn on_new_connection(&mut self) -> types::Action {
         let prober = &self.prober;
-        if prober.probes.borrow().len() >= MAX_HEARTBEATS {
-            vm::close_soon(self.id);
-            return types::Action::Pause;
-        }
+        let now = host::now();
+        prober.make_room();
         let probe = Probe::new(
             prober.interval,
             prober.reply_timeout,
@@ -256,15 +274,14 @@ impl StreamContext for Heartbeat {
             self.id,
             Asked {
                 probe,
+                pulse: Pulse::new(now),
                 node: None,
                 ended: false,
             },
         );
         let target = prober.target.borrow().clone();
         match target {
-            Some(target) if prober.connect(host::now(), self.id, &target) => {
-                types::Action::Continue
-            }
+            Some(target) if prober.connect(now, self.id, &target) => types::Action::Continue,
             _ => types::Action::Pause,
         }
     }
@@ -274,6 +291,7 @@ impl StreamContext for Heartbeat {
         let commands = match self.prober.probes.borrow_mut().get_mut(&self.id) {
             Some(asked) => {
                 asked.probe.heartbeat();
+                asked.pulse.feel();
                 if asked.node.is_some() {
                     asked.probe.speak(now)
                 } else {

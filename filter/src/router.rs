@@ -156,7 +156,7 @@ impl Router {
                     if host::act_as(id).is_err() {
                         continue;
                     }
-                    if is_connected() {
+                    if host::is_connected() {
                         self.admission.borrow_mut().was_connected(id);
                     } else {
                         let refusal = self.admission.borrow_mut().refuse(id, why);
@@ -171,7 +171,7 @@ impl Router {
         if host::act_as(id).is_err() {
             return;
         }
-        if !is_connected() {
+        if !host::is_connected() {
             match to {
                 Some(to) if self.destination.route_to(&to).is_ok() => {
                     let resume = self.admission.borrow_mut().was_moved(now, id, to);
@@ -209,11 +209,6 @@ impl Router {
         let cluster = self.admission.borrow().config().masterdown_cluster.clone();
         !cluster.is_empty() && filter_state::use_cluster(&cluster).is_ok()
     }
-}
-
-/// Whether the current stream's upstream has accepted: `tcp_proxy` sets the local address only then.
-fn is_connected() -> bool {
-    host::property(&["upstream", "local_address"]).is_some()
 }
 
 /// The proxy's own address that the client of the current stream connected to. In a sidecar's outbound listener that is no
@@ -312,7 +307,7 @@ impl StreamContext for Connection {
     fn on_downstream_close(&mut self, peer: types::PeerType) {
         let dialling = self.router.admission.borrow_mut().closed(self.id);
         if let (Some(address), types::PeerType::Local) = (dialling, peer)
-            && !is_connected()
+            && !host::is_connected()
         {
             self.router.tell_undialled(&address);
         }

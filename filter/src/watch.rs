@@ -5,7 +5,10 @@ mod heartbeat;
 
 pub use heartbeat::Heartbeat;
 
-use crate::{filter_state::Destination, host, metrics, secret, store, vm};
+use crate::{
+    filter_state::Destination, heartbeat as beat, heartbeat::Pulse, host, metrics, secret, store,
+    vm,
+};
 use sentinel_core::{
     address::Address,
     config::WatchConfig,
@@ -18,8 +21,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Most heartbeat connections on one worker. Any process of the network namespace may connect to an abstract socket.
-const MAX_HEARTBEATS: usize = 64;
 /// How soon a seat is asked for again that could not be had for a passing reason.
 const RETRY: Duration = Duration::from_millis(100);
 /// How long a Sentinel's host name may take to resolve.
@@ -51,6 +52,7 @@ struct Seen {
 /// One heartbeat connection.
 struct Seat {
     slot: u32,
+    pulse: Pulse,
     conversation: Conversation,
     state: SeatState,
     /// The Sentinel's run id, or its address while that is not known.
@@ -175,8 +177,35 @@ impl Watch {
         let state = self.conversations.borrow().get(&id).map(|seat| seat.state);
         match state {
             Some(SeatState::Waiting(until)) if now >= until => self.seat(now, id),
+            Some(SeatState::Connected) if self.is_mute(now, id) => self.end(now, id, None),
             Some(SeatState::Connected) => self.speak(now, id),
             _ => {}
+        }
+    }
+
+    /// Whether this is not the health checker's connection.
+    fn is_mute(&self, now: Timestamp, id: u32) -> bool {
+        let mut seats = self.conversations.borrow_mut();
+        let Some(seat) = seats.get_mut(&id) else {
+            return false;
+        };
+        seat.pulse.due().is_some_and(|due| due <= now)
+            && host::act_as(id).is_ok()
+            && seat.pulse.is_missing(now)
+    }
+
+    /// Makes room for a new connection.
+    fn make_room(&self, now: Timestamp) {
+        let replaced = {
+            let seats = self.conversations.borrow();
+            let open = seats
+                .iter()
+                .filter(|(_, seat)| seat.state != SeatState::Ended);
+            let open: Vec<_> = open.map(|(id, seat)| (*id, seat.pulse)).collect();
+            beat::to_replace(&open)
+        };
+        if let Some(id) = replaced {
+            self.end(now, id, None);
         }
     }
 
@@ -199,7 +228,7 @@ impl Watch {
                 .map(|()| seat.conversation.speak(now))
         };
         match commands {
-            Ok(Some(commands)) => crate::heartbeat::speak(id, &commands),
+            Ok(Some(commands)) => beat::speak(id, &commands),
             Ok(None) => {}
             Err(error) => self.end(now, id, Some(&error)),
         }
@@ -419,7 +448,10 @@ impl Watch {
     fn next_due(&self) -> Option<Timestamp> {
         let due = |seat: &Seat| match seat.state {
             SeatState::Waiting(until) => Some(until),
-            SeatState::Connected => seat.conversation.next_due(),
+            SeatState::Connected => {
+                let due = seat.conversation.next_due();
+                due.into_iter().chain(seat.pulse.due()).min()
+            }
             SeatState::Ended => None,
         };
         self.conversations.borrow().values().filter_map(due).min()

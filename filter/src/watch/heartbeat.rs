@@ -1,7 +1,8 @@
 //! The connections of the health checker: each one becomes a conversation with a Sentinel.
 
-use super::{MAX_HEARTBEATS, Seat, SeatState, Watch};
-use crate::{heartbeat, host, vm};
+use super::{Seat, SeatState, Watch};
+use crate::heartbeat::{self, Pulse};
+use crate::host;
 use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types;
 use sentinel_core::conversation::Conversation;
@@ -28,13 +29,11 @@ impl Context for Heartbeat {}
 impl StreamContext for Heartbeat {
     fn on_new_connection(&mut self) -> types::Action {
         let now = host::now();
-        if self.watch.conversations.borrow().len() >= MAX_HEARTBEATS {
-            vm::close_soon(self.id);
-            return types::Action::Pause;
-        }
+        self.watch.make_room(now);
         let slot = slot_number(host::property(&["destination", "address"]).as_deref());
         let seat = Seat {
             slot,
+            pulse: Pulse::new(now),
             conversation: Conversation::new(self.watch.settings()),
             state: SeatState::Waiting(now),
             sentinel: String::new(),
@@ -59,6 +58,7 @@ impl StreamContext for Heartbeat {
         let commands = match self.watch.conversations.borrow_mut().get_mut(&self.id) {
             Some(seat) => {
                 seat.conversation.heartbeat(now);
+                seat.pulse.feel();
                 // While it waits for somebody to connect to, the heartbeat stays in hand.
                 if seat.state == SeatState::Connected {
                     seat.conversation.speak(now)
