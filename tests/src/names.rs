@@ -60,16 +60,23 @@ impl Names {
 
     /// What starts a program with these names in its `/etc/hosts`.
     pub fn wrapper(&self) -> Vec<String> {
-        // A mount namespace needs rights that an ordinary user has only in a user namespace of its own.
-        let root = fs::metadata("/proc/self").is_ok_and(|myself| myself.uid() == 0);
-        let flags = if root { "-m" } else { "-rm" };
-        let mount = format!(
-            "mount --bind {} /etc/hosts && exec \"$@\"",
-            self.hosts.display()
-        );
-        ["unshare", flags, "sh", "-c", &mount, "sh"]
-            .map(str::to_owned)
-            .to_vec()
+        wrapper(&format!("mount --bind {} /etc/hosts", self.hosts.display()))
+    }
+
+    /// What starts a program that asks this server, and finds nothing in its `/etc/hosts`.
+    pub fn resolver(&self) -> Result<Vec<String>> {
+        let dir = self.hosts.parent().context("a directory")?;
+        let (conf, none) = (dir.join("resolv.conf"), dir.join("no-hosts"));
+        fs::write(
+            &conf,
+            format!("nameserver 127.0.0.1:{}\noptions timeout:1\n", self.port),
+        )?;
+        fs::write(&none, "127.0.0.1 localhost\n")?;
+        Ok(wrapper(&format!(
+            "mount --bind {} /etc/resolv.conf && mount --bind {} /etc/hosts",
+            conf.display(),
+            none.display()
+        )))
     }
 
     /// In place: the file is mounted elsewhere, and a new one under its name would not be.
@@ -88,6 +95,17 @@ impl Drop for Names {
         self.stop.store(true, Ordering::Relaxed);
         let _ = self.server.take().map(JoinHandle::join);
     }
+}
+
+/// What starts a program in a mount namespace of its own.
+fn wrapper(mounts: &str) -> Vec<String> {
+    // It needs rights that an ordinary user has only in a user namespace of its own.
+    let root = fs::metadata("/proc/self").is_ok_and(|myself| myself.uid() == 0);
+    let flags = if root { "-m" } else { "-rm" };
+    let script = format!("{mounts} && exec \"$@\"");
+    ["unshare", flags, "sh", "-c", &script, "sh"]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 fn serve(socket: &UdpSocket, table: &Table, stop: &AtomicBool) {

@@ -1,9 +1,10 @@
-//! Sentinels that announce host names: resolved by Envoy when it dials, whatever they were before.
+//! Sentinels that announce host names: resolved when they are dialled, whatever they were before.
 
 use std::fs;
 use std::net::Ipv4Addr;
+use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use redis_sentinel_tests::envoy::Envoy;
@@ -13,7 +14,7 @@ use redis_sentinel_tests::render::Config;
 use redis_sentinel_tests::resp::Connection;
 use redis_sentinel_tests::scratch::Scratch;
 use redis_sentinel_tests::site::{Plan, Site};
-use redis_sentinel_tests::wait;
+use redis_sentinel_tests::{tools, wait};
 use serde_json::json;
 
 const PATIENT: Duration = Duration::from_secs(30);
@@ -28,7 +29,16 @@ fn address(node: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 1, 10 + node)
 }
 
-fn start(nodes: usize) -> Result<(Site, Names, Config, PortBlock)> {
+/// How Envoy gets to know the names.
+#[derive(Clone, Copy, PartialEq)]
+enum By {
+    /// The module asks for them: `envoy/redis.yaml`.
+    Module,
+    /// Envoy's DNS cache: `envoy/redis-hostnames.yaml`.
+    Cache,
+}
+
+fn start(nodes: usize, by: By) -> Result<(Site, Names, Config, PortBlock)> {
     let (mut ports, scratch) = (PortBlock::claim()?, Scratch::new()?);
     let names = Names::start(ports.take(), scratch.path())?;
     for node in 0..nodes {
@@ -43,6 +53,10 @@ fn start(nodes: usize) -> Result<(Site, Names, Config, PortBlock)> {
         ..Plan::default()
     };
     let site = Site::start_in(scratch, &mut ports, plan)?;
+    if by == By::Module {
+        let config = Config::from_shipped("envoy/redis.yaml", &mut ports)?;
+        return Ok((site, names, config, ports));
+    }
     let dns = names.port;
     let known: Vec<_> = site
         .group(0)
@@ -50,7 +64,6 @@ fn start(nodes: usize) -> Result<(Site, Names, Config, PortBlock)> {
         .map(|node| json!({ "address": node.host, "port_value": node.port }))
         .collect();
     let config = Config::from_shipped("envoy/redis-hostnames.yaml", &mut ports)?
-        .seeds(&site.sentinel_ports())?
         .each(|object| {
             if let Some(cache) = object.get_mut("dns_cache_config") {
                 cache["preresolve_hostnames"] = json!(known);
@@ -66,6 +79,20 @@ fn start(nodes: usize) -> Result<(Site, Names, Config, PortBlock)> {
     Ok((site, names, config, ports))
 }
 
+/// Starts Envoy with the names' server as its machine's.
+fn envoy(site: &Site, names: &Names, config: Config) -> Result<Envoy> {
+    let config = config.seeds(&site.sentinel_ports())?;
+    let wrapper = names.resolver()?;
+    let envoy = Envoy::start_by(config, site.scratch.path(), |inner| {
+        let mut outer = Command::new(&wrapper[0]);
+        outer.args(&wrapper[1..]).arg(inner.get_program());
+        outer.args(inner.get_args()).current_dir(tools::root());
+        outer
+    })?;
+    envoy.wait_until_ready()?;
+    Ok(envoy)
+}
+
 fn node_of(port: u16) -> Result<u16> {
     let reply = Connection::open(port, PATIENT)?.call(&["CONFIG", "GET", "port"])?;
     let node = reply.field("port").with_context(|| format!("{reply:?}"))?;
@@ -74,9 +101,17 @@ fn node_of(port: u16) -> Result<u16> {
 
 #[test]
 fn announced_names_are_dialled_before_and_after_a_failover() -> Result<()> {
-    let (site, _names, config, _ports) = start(3)?;
-    let envoy = Envoy::start(config, site.scratch.path())?;
-    envoy.wait_until_ready()?;
+    survives_a_failover(By::Module)
+}
+
+#[test]
+fn by_the_dns_cache_too() -> Result<()> {
+    survives_a_failover(By::Cache)
+}
+
+fn survives_a_failover(by: By) -> Result<()> {
+    let (site, names, config, _ports) = start(3, by)?;
+    let envoy = envoy(&site, &names, config)?;
     let old = site.master(MASTER).context("no master")?;
     assert!(envoy.log().contains("master is redis-0.redis.test:"));
     assert_eq!(node_of(envoy.port)?, old);
@@ -106,11 +141,10 @@ fn announced_names_are_dialled_before_and_after_a_failover() -> Result<()> {
 
 #[test]
 fn a_dial_that_fails_goes_on_to_the_name_of_the_new_master() -> Result<()> {
-    let (mut site, _names, mut config, _ports) = start(2)?;
-    // Nobody reads: the replica was never dialled when the failover begins.
+    let (mut site, names, mut config, _ports) = start(2, By::Module)?;
+    // Nobody reads: the replica was never looked up when the failover begins.
     config = config.plugin("sentinel_watch", "replicas", &false.into());
-    let envoy = Envoy::start(config, site.scratch.path())?;
-    envoy.wait_until_ready()?;
+    let envoy = envoy(&site, &names, config)?;
     let old = site.master(MASTER).context("no master")?;
     site.at(old)?.process().kill();
     let port = envoy.port;
@@ -126,27 +160,31 @@ fn a_dial_that_fails_goes_on_to_the_name_of_the_new_master() -> Result<()> {
 }
 
 #[test]
-fn a_name_that_does_not_resolve_yet_serves_as_soon_as_it_does() -> Result<()> {
-    let (site, names, config, _ports) = start(2)?;
+fn a_client_waits_for_a_name_that_does_not_resolve_yet() -> Result<()> {
+    let (site, names, config, _ports) = start(2, By::Module)?;
     names.set_in_dns(&name(0), None);
-    let envoy = Envoy::start(config, site.scratch.path())?;
-    envoy.wait_until_ready()?;
-    let begun = Instant::now();
-    let early = node_of(envoy.port);
-    assert!(early.is_err(), "there is nowhere to dial: {early:?}");
-    let told = begun.elapsed();
-    assert!(told < Duration::from_secs(5), "closed only after {told:?}");
+    let envoy = envoy(&site, &names, config)?;
+    let port = envoy.port;
+    let clients: Vec<_> = (0..4)
+        .map(|_| thread::spawn(move || node_of(port)))
+        .collect();
+    wait::until_true("the clients to wait", wait::LONG, || {
+        let held = envoy.stats("held_connections");
+        held.is_ok_and(|held| held.values().sum::<u64>() == 4)
+    })?;
+    assert!(envoy.log().contains("redis-0.redis.test does not resolve"));
     names.set_in_dns(&name(0), Some(address(0)));
-    wait::until_true("the name", Duration::from_secs(5), || {
-        node_of(envoy.port).is_ok_and(|node| Some(node) == site.master(MASTER))
-    })
+    for client in clients {
+        let node = client.join().ok().context("a client panicked")??;
+        assert_eq!(Some(node), site.master(MASTER));
+    }
+    Ok(())
 }
 
 #[test]
 fn a_node_that_returns_under_another_address_is_found() -> Result<()> {
-    let (mut site, names, config, _ports) = start(2)?;
-    let envoy = Envoy::start(config, site.scratch.path())?;
-    envoy.wait_until_ready()?;
+    let (mut site, names, config, _ports) = start(2, By::Module)?;
+    let envoy = envoy(&site, &names, config)?;
     let master = site.master(MASTER).context("no master")?;
     assert_eq!(node_of(envoy.port)?, master);
     // As a pod does: gone for less than the Sentinels mind, back with its name and another address.
