@@ -137,9 +137,9 @@ enum Expected {
         acknowledged: usize,
     },
     Peers,
-    Address,
+    State,
     /// The two below carry the index of the master's name.
-    State(usize),
+    Address(usize),
     Replicas(usize),
 }
 
@@ -286,15 +286,17 @@ impl Conversation {
             self.polls = self.polls.wrapping_add(1);
         }
         for (index, name) in self.settings.masters.clone().iter().enumerate() {
-            self.ask(
-                &mut out,
-                &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", name.as_str()],
-                Expected::Address,
-            );
+            // The epoch before the address: if a failover comes between the two replies, what was new then has an old
+            // epoch and is not followed. The other way round, the old address would come with the new epoch and win.
             self.ask(
                 &mut out,
                 &["SENTINEL", "MASTER", name.as_str()],
-                Expected::State(index),
+                Expected::State,
+            );
+            self.ask(
+                &mut out,
+                &["SENTINEL", "GET-MASTER-ADDR-BY-NAME", name.as_str()],
+                Expected::Address(index),
             );
             if self.settings.replicas {
                 let word = if self.before_5 { "SLAVES" } else { "REPLICAS" };
@@ -466,12 +468,12 @@ impl Conversation {
                 )));
             }
             Expected::Peers => outputs.push(Output::Peers(reply::peers(frame))),
-            Expected::Address => {
-                self.address = Some(reply::master_address(frame));
-                self.state = None;
-            }
-            Expected::State(index) => {
+            Expected::State => {
                 self.state = reply::master_state(frame);
+                self.address = None;
+            }
+            Expected::Address(index) => {
+                self.address = Some(reply::master_address(frame));
                 if !self.settings.replicas {
                     self.answer(index, None, outputs);
                 }
@@ -521,7 +523,7 @@ mod tests {
         }
     }
 
-    const POLLED: &str = "*2\r\n$9\r\n127.0.0.1\r\n$4\r\n7001\r\n%3\r\n$5\r\nflags\r\n$6\r\nmaster\r\n$12\r\nconfig-epoch\r\n$1\r\n7\r\n$19\r\nnum-other-sentinels\r\n$1\r\n2\r\n";
+    const POLLED: &str = "%3\r\n$5\r\nflags\r\n$6\r\nmaster\r\n$12\r\nconfig-epoch\r\n$1\r\n7\r\n$19\r\nnum-other-sentinels\r\n$1\r\n2\r\n*2\r\n$9\r\n127.0.0.1\r\n$4\r\n7001\r\n";
 
     fn greet(conversation: &mut Conversation) -> Vec<Output> {
         conversation.heartbeat(Timestamp(0));
@@ -570,6 +572,15 @@ mod tests {
             conversation.check(Timestamp(1051)),
             Err(ConversationError::Silent)
         );
+    }
+
+    /// A failover between the two replies must not give the old address the new epoch.
+    #[test]
+    fn the_epoch_is_asked_before_the_address() {
+        let mut conversation = Conversation::new(settings());
+        conversation.heartbeat(Timestamp(0));
+        let asked = String::from_utf8(conversation.speak(Timestamp(0)).unwrap()).unwrap();
+        assert!(asked.find("$6\r\nMASTER").unwrap() < asked.find("GET-MASTER-ADDR").unwrap());
     }
 
     #[test]
