@@ -54,7 +54,8 @@ impl Certificates {
         })
     }
 
-    fn sign(&self, name: &str, constraints: &str, names: Option<&str>) -> Result<()> {
+    /// Makes `<name>.crt` and `<name>.key` with these names, signed by `ca`; without names it signs itself.
+    pub fn sign(&self, name: &str, constraints: &str, names: Option<&str>) -> Result<()> {
         let file = |ending: &str| self.path(&format!("{name}.{ending}"));
         let mut command = Command::new("openssl");
         command

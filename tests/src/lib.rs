@@ -28,6 +28,7 @@ pub mod secret;
 pub mod sentinel;
 pub mod server;
 pub mod shards;
+pub mod sidecar;
 pub mod site;
 pub mod state;
 pub mod steady;
