@@ -1,5 +1,5 @@
 //! One of three plain servers: a network namespace with its own address, the files that the guide installs, and each unit's own
-//! command, user, environment and directories. What systemd would add to that (sandboxing, restarts) is not here.
+//! command, environment and directories, in as much of its sandbox as [`sandbox`] makes. Nothing here starts it again when it ends.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,6 +17,7 @@ use redis_sentinel_tests::process::Process;
 use redis_sentinel_tests::resp::{Connection, Value};
 use redis_sentinel_tests::{tools, wait};
 
+use super::sandbox;
 use super::unit::{Unit, environment};
 
 /// Passwords as the guide asks for: letters and digits.
@@ -28,7 +29,12 @@ const USER: u32 = 61184;
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The units, in no order that anybody promised.
-pub const UNITS: [&str; 3] = ["redis-proxy", "redis-sentinel-node", "redis-node"];
+pub const UNITS: [&str; 4] = [
+    "redis-guard",
+    "redis-proxy",
+    "redis-sentinel-node",
+    "redis-node",
+];
 
 /// A server that is on or off; its disk outlives that.
 pub struct Machine {
@@ -86,7 +92,7 @@ impl Machine {
         if let Some(words) = unit.command("Service.ExecStartPre")? {
             // Restart=always, RestartSec=1: a start that fails is tried again.
             wait::until("the preparation to succeed", wait::LONG, || {
-                let status = self.command(&words, &variables).status();
+                let status = self.command(&unit, &words, &variables).ok()?.status();
                 match status {
                     Ok(status) if status.success() => Some(()),
                     _ => {
@@ -100,7 +106,7 @@ impl Machine {
         let log = self.disk.join(format!("{name}.log"));
         let mut process = self
             .host
-            .start(&mut self.command(&words, &variables), &log)?;
+            .start(&mut self.command(&unit, &words, &variables)?, &log)?;
         if let Some(socket) = say {
             wait::until_true(&format!("READY=1 of {name}"), wait::LONG, || {
                 let mut text = [0; 4096];
@@ -162,26 +168,25 @@ impl Machine {
         Ok(Some(socket))
     }
 
-    /// A command of a unit: an unprivileged user, no capabilities, and nothing of our environment.
-    fn command(&self, words: &[String], variables: &BTreeMap<String, String>) -> Command {
-        let mut command = self.host.command("setpriv");
-        command
-            .args([format!("--reuid={USER}"), format!("--regid={USER}")])
-            .args([
-                "--clear-groups",
-                "--no-new-privs",
-                "--bounding-set=-all",
-                "--inh-caps=-all",
-            ])
-            // Another user forgets it otherwise.
-            .args(["--pdeathsig", "KILL", "--"]);
-        for word in words {
-            // Where it is on this machine depends on how it was installed.
-            let known = word == "/usr/bin/redis-server";
-            command.arg(if known { "/opt/bin/redis-server" } else { word });
-        }
-        command.env_clear().envs(variables);
-        command
+    /// A command of a unit, in the unit's sandbox, with nothing of our environment.
+    fn command(
+        &self,
+        unit: &Unit,
+        words: &[String],
+        variables: &BTreeMap<String, String>,
+    ) -> Result<Command> {
+        let (program, arguments) = words.split_first().context("an empty command")?;
+        // Where it is on this machine depends on how it was installed.
+        let known = program == "/usr/bin/redis-server";
+        let program = if known {
+            "/opt/bin/redis-server"
+        } else {
+            program
+        };
+        let mut command = self.host.command(program);
+        command.args(arguments).env_clear().envs(variables);
+        sandbox::enter(&mut command, USER, unit)?;
+        Ok(command)
     }
 
     /// Starts everything.
