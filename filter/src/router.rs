@@ -215,8 +215,10 @@ impl Router {
 /// address of the proxy: `iptables` has led the client here, and Envoy restored the address that it meant.
 fn own_listener() -> Option<Address> {
     const OUTBOUND: i64 = 2; // envoy.config.core.v3.TrafficDirection
-    let direction = host::property_bytes(&["listener_direction"]).unwrap_or_default();
-    if direction == OUTBOUND.to_le_bytes() {
+    // The second name is that of Envoy 1.36.
+    let direction = host::property_bytes(&["xds", "listener_direction"])
+        .or_else(|| host::property_bytes(&["listener_direction"]));
+    if direction.is_some_and(|direction| direction == OUTBOUND.to_le_bytes()) {
         return None;
     }
     let address = host::property(&["destination", "address"])?;

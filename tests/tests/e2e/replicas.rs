@@ -173,3 +173,37 @@ fn a_replica_that_lags_too_far_serves_no_reads() -> Result<()> {
         })
     })
 }
+
+#[test]
+fn without_fallback_readers_wait_for_a_replica() -> Result<()> {
+    // The master's listener has no use for the first of them.
+    let mut trial = Trial::start_with(|config| {
+        Ok(config
+            .plugin("redis_router", "fallback_to_master", &false.into())
+            .plugin("redis_router", "hold_timeout", &"4s".into()))
+    })?;
+    wait_until_two_replicas_serve(&trial)?;
+    let master = trial.cluster.master().context("no master")?;
+    let all = readers(&trial, 4)?;
+    let nodes: Vec<u16> = all.keys().copied().collect();
+    for node in &nodes {
+        trial.cluster.node(*node)?.process().kill();
+    }
+    for connection in all.into_values().flatten() {
+        assert_closed(connection, "a reader of a dead replica")?;
+    }
+    wait::until_true(
+        "readers to be told that there is no replica",
+        wait::LONG,
+        || {
+            let answer = Connection::open(trial.envoy.replicas_port, PATIENT)
+                .and_then(|mut reader| Ok(reader.call(&["PING"])?));
+            answer.is_ok_and(|reply| format!("{reply:?}").contains("may serve reads"))
+        },
+    )?;
+    Connection::open(trial.envoy.port, PATIENT)?.call(&["SET", "k", "v"])?;
+    trial.cluster.node(nodes[0])?.restart(Some(master))?;
+    wait::until_true("reads from the replica that returned", wait::LONG, || {
+        reader(&trial).is_ok_and(|(_, node)| node == nodes[0])
+    })
+}
