@@ -19,11 +19,14 @@ const PAUSE: Duration = Duration::from_millis(25);
 /// Longer than any failover here: a client's own time limit would hide what the sidecar does.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What a client writes down, and the thread that it runs on.
+type Running = (Arc<Mutex<Record>>, JoinHandle<Result<()>>);
+
 /// Running clients of one pod.
 pub struct Load {
     key: String,
     stop: Arc<AtomicBool>,
-    clients: Vec<(Arc<Mutex<Record>>, JoinHandle<Result<()>>)>,
+    clients: Vec<Running>,
 }
 
 impl Load {

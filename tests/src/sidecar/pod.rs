@@ -116,7 +116,10 @@ impl Pod {
     /// What the module logged.
     pub fn told(&self) -> String {
         let log = self.log();
-        let lines: Vec<_> = log.lines().filter(|line| line.contains("wasm log")).collect();
+        let lines: Vec<_> = log
+            .lines()
+            .filter(|line| line.contains("wasm log"))
+            .collect();
         lines.join("\n")
     }
 

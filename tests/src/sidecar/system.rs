@@ -15,6 +15,8 @@ use crate::{tools, wait};
 
 use super::istiod::SERVICE;
 
+mod text;
+
 /// The name under which the Sentinels know the master.
 pub const MASTER: &str = "mymaster";
 /// What Redis asks for.
@@ -142,7 +144,7 @@ impl System {
             scratch,
         };
         for host in redis {
-            let node = system.node(host, "redis", 6379, REDIS_PASSWORD, redis_text)?;
+            let node = system.node(host, "redis", 6379, REDIS_PASSWORD, text::redis)?;
             system.redis.push(node);
         }
         wait::until_true("the replicas to be in step", wait::LONG, || {
@@ -151,7 +153,7 @@ impl System {
                 .all(|node| node.follows(&system.redis[0].name))
         })?;
         for host in sentinels {
-            let node = system.node(host, "sentinel", 26379, SENTINEL_PASSWORD, sentinel_text)?;
+            let node = system.node(host, "sentinel", 26379, SENTINEL_PASSWORD, text::sentinel)?;
             system.sentinels.push(node);
         }
         system.wait_until_settled()?;
@@ -251,50 +253,4 @@ fn launch(host: &Host, word: &str, file: &Path) -> Result<Process> {
 
 fn full_name(word: &str, host: &Host) -> String {
     format!("{}.{word}-nodes.{DOMAIN}", host.name())
-}
-
-fn redis_text(system: &System, name: &str) -> String {
-    // Replicas join at once instead of after 5 s, and notice a lost master as fast as Sentinel does.
-    let mut text = format!(
-        "save \"\"\nmasterauth \"{REDIS_PASSWORD}\"\nreplica-announce-ip {name}\n\
-         repl-diskless-sync-delay 0\nrepl-ping-replica-period 1\n"
-    );
-    if let Some(master) = system.redis.first() {
-        text += &format!("replicaof {} 6379\n", master.name);
-    }
-    text
-}
-
-fn sentinel_text(system: &System, name: &str) -> String {
-    let (master, others) = (
-        &system.redis[0].name,
-        (0..NODES).map(|n| format!("sentinel-{n}.sentinel-nodes.{DOMAIN}")),
-    );
-    // Told beforehand whom there is, they are complete at once, as after a restart. Any 40 hexadecimal digits are an id.
-    let id = |name: &str| {
-        format!(
-            "{:0>40}",
-            name.bytes()
-                .filter(u8::is_ascii_digit)
-                .map(char::from)
-                .collect::<String>()
-        )
-    };
-    let mut text = format!(
-        "sentinel resolve-hostnames yes\nsentinel announce-hostnames yes\nsentinel announce-ip {name}\n\
-         sentinel sentinel-pass \"{SENTINEL_PASSWORD}\"\nsentinel myid {}\n\
-         sentinel monitor {MASTER} {master} 6379 2\nsentinel auth-pass {MASTER} \"{REDIS_PASSWORD}\"\n\
-         sentinel down-after-milliseconds {MASTER} 1000\nsentinel failover-timeout {MASTER} 5000\n",
-        id(name)
-    );
-    for replica in &system.redis[1..] {
-        text += &format!("sentinel known-replica {MASTER} {} 6379\n", replica.name);
-    }
-    for other in others.filter(|other| other != name) {
-        text += &format!(
-            "sentinel known-sentinel {MASTER} {other} 26379 {}\n",
-            id(&other)
-        );
-    }
-    text
 }
