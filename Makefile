@@ -4,7 +4,7 @@ export PATH := $(PATH):$(CURDIR)/target/tools/redis:$(CURDIR)/target/tools/deny/
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 MODULE := filter/build.sh
 
-.PHONY: help setup wasm k8s oci tools run failover test lint fmt measure versions marathon idle clean fuzz reproducible deny audit
+.PHONY: help setup wasm k8s oci tools run failover test lint fmt measure versions marathon idle growth trap clean fuzz reproducible deny audit
 
 help: ## this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | expand -t 12
@@ -14,6 +14,10 @@ setup:
 
 wasm: setup ## the module: target/wasm32-wasip1/release/redis_sentinel_filter.wasm
 	$(MODULE)
+
+# The module with a word at which it traps, for tests/tests/e2e/trap.rs: in a directory of its own.
+trap: setup
+	$(MODULE) --target-dir target/trap --features trap-for-tests
 
 tools: setup
 	@cargo build --locked -p redis-sentinel-tests --no-default-features --bins
@@ -34,6 +38,7 @@ oci: wasm tools ## the module as an OCI image for Istio's WasmPlugin and for ima
 test: lint ## everything that CI runs
 	@tests/setup.sh clients
 	$(MODULE)
+	@$(MAKE) --no-print-directory trap
 	@tests/reproducible.sh
 ifdef NEXTEST
 	cargo nextest run --locked --workspace
@@ -80,6 +85,9 @@ marathon: wasm tools ## RUNS=20 planned failovers, half as many kills and hangs,
 	  target/debug/measure --strict $$mode $(RUNS) planned && \
 	  target/debug/measure --strict $$mode $$(($(RUNS) / 2)) kill hang || exit 1; \
 	done
+
+growth: wasm tools ## whether Envoy's memory grows with the connections that it has had (CONNECTIONS=1000000)
+	@target/debug/growth $(or $(CONNECTIONS),1000000)
 
 idle: wasm tools ## what following the Sentinels costs an Envoy without clients, beside one that does not (SECONDS=60)
 	@target/debug/idle $(or $(SECONDS),60)

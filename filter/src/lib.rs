@@ -23,6 +23,8 @@ mod root;
 mod router;
 mod secret;
 mod store;
+#[cfg(feature = "trap-for-tests")]
+mod trap;
 mod vm;
 mod watch;
 

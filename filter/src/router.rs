@@ -292,6 +292,8 @@ impl StreamContext for Connection {
     }
 
     fn on_downstream_data(&mut self, _size: usize, _end_of_stream: bool) -> types::Action {
+        #[cfg(feature = "trap-for-tests")]
+        crate::trap::at_the_word();
         if self.router.admission.borrow_mut().client_data(self.id) {
             types::Action::Pause
         } else {

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod envoy;
 pub mod events;
 pub mod fault;
+pub mod hostile;
 pub mod manifests;
 pub mod names;
 pub mod net;
