@@ -4,7 +4,7 @@ export PATH := $(PATH):$(CURDIR)/target/tools/redis:$(CURDIR)/target/tools/deny/
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 MODULE := filter/build.sh
 
-.PHONY: help setup wasm k8s oci tools run failover test lint fmt measure versions marathon idle growth trap clean fuzz reproducible deny audit
+.PHONY: help setup wasm k8s oci tools run failover test lint fmt measure versions marathon idle growth soak partitions trap clean fuzz reproducible deny audit
 
 help: ## this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | expand -t 12
@@ -88,6 +88,13 @@ marathon: wasm tools ## RUNS=20 planned failovers, half as many kills and hangs,
 
 growth: wasm tools ## whether Envoy's memory grows with the connections that it has had (CONNECTIONS=1000000)
 	@target/debug/growth $(or $(CONNECTIONS),1000000)
+
+soak: wasm tools ## one trouble after the other, by chance and under load, with every promise checked (MINUTES=30, SEED=)
+	@target/debug/soak $(or $(MINUTES),30) $(SEED)
+
+partitions: wasm tools ## every link and half of a system cut, beside clients that ask Sentinel themselves (CASE=part of a name; root)
+	@tests/setup.sh clients
+	@target/debug/partitions "$(CASE)"
 
 idle: wasm tools ## what following the Sentinels costs an Envoy without clients, beside one that does not (SECONDS=60)
 	@target/debug/idle $(or $(SECONDS),60)

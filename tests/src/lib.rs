@@ -16,6 +16,7 @@ pub mod net;
 pub mod oci;
 pub mod outcome;
 pub mod owner;
+pub mod partition;
 pub mod pods;
 pub mod ports;
 pub mod process;

@@ -1,6 +1,7 @@
 //! The Kubernetes files and the plain servers: held against the published schemas, and run.
 
 mod oci;
+mod partitions;
 mod references;
 mod schema;
 mod servers;
