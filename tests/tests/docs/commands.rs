@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::markdown::{blocks, read, section, spans, table};
 
-const PAGES: [&str; 2] = ["README.md", "DESIGN.md"];
+const PAGES: [&str; 3] = ["README.md", "DESIGN.md", "SECURITY.md"];
 
 /// The Makefile's targets that `make help` shows.
 fn targets() -> BTreeSet<String> {
@@ -29,7 +29,10 @@ fn make_words(text: &str) -> Vec<String> {
     commands
         .filter_map(|command| command.trim_start_matches(['$', ' ']).strip_prefix("make "))
         .filter_map(|rest| rest.split_whitespace().next())
-        .filter(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()))
+        .filter(|word| {
+            let mut bytes = word.bytes();
+            bytes.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        })
         .map(str::to_owned)
         .collect()
 }

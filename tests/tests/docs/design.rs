@@ -1,4 +1,4 @@
-//! DESIGN.md names tests as proof: they must exist.
+//! DESIGN.md and SECURITY.md name tests as proof: they must exist.
 
 use redis_sentinel_tests::tools;
 
@@ -9,9 +9,15 @@ const DIRS: [&str; 2] = ["tests/tests", "filter"];
 
 #[test]
 fn every_test_named_as_proof_exists() {
-    let design = read("DESIGN.md");
+    for page in ["DESIGN.md", "SECURITY.md"] {
+        proofs_exist(page);
+    }
+}
+
+fn proofs_exist(page: &str) {
+    let page = read(page);
     let mut named = 0;
-    for span in spans(&design) {
+    for span in spans(&page) {
         let Some((file, test)) = span.split_once(".rs::") else {
             continue;
         };

@@ -3,5 +3,8 @@
 mod commands;
 mod configuration;
 mod design;
+mod licence;
 mod markdown;
 mod names;
+mod security;
+mod supply_chain;
