@@ -33,14 +33,14 @@ ask_sentinel() { # ask_sentinel <host>
 }
 
 # What one Sentinel says: "<config-epoch> <master>", or "new" if it knows no master, or nothing if it does not answer.
-# The address and the epoch come from two commands because in a failover only the first of them is up to date.
+# The address comes from a command of its own because in a failover only that one is up to date; and after the epoch, so that a
+# failover in between makes a new address look old, and never an old one new.
 sentinel_says() { # sentinel_says <number>
-    printf 'SENTINEL GET-MASTER-ADDR-BY-NAME %s\nSENTINEL MASTER %s\n' "$MASTER_NAME" "$MASTER_NAME" |
+    printf 'SENTINEL MASTER %s\nSENTINEL GET-MASTER-ADDR-BY-NAME %s\n' "$MASTER_NAME" "$MASTER_NAME" |
         ask_sentinel "$(sentinel_node "$1")" |
-        awk 'NR == 1 { master = $1 }
-             before == "config-epoch" { epoch = $1 }
+        awk 'before == "config-epoch" { epoch = $1 }
              /No such master/ { unknown = 1 }
-             { before = $0 }
+             { master = before; before = $1 }
              END { if (epoch != "" && master != "") print epoch, master; else if (unknown) print "new" }'
 }
 

@@ -38,11 +38,12 @@ elected() { # whether most nodes remember this one as the master, and none runs 
     [ "$votes" -gt $((REDIS_NODES / 2)) ]
 }
 
-decide() { # sets master, once it is certain
+decide() { # sets master, once it is certain, and min_replicas, what it needs to take writes at first
     since=$(date +%s)
     while :; do
         master=$(most_sentinels_say) || master=unknown
         waited=$(($(date +%s) - since))
+        min_replicas=0
         if [ "$master" = unknown ]; then
             say "waiting: fewer than most of $SENTINELS Sentinels answer (or refuse the password)"
         elif [ "$master" = new ]; then
@@ -50,6 +51,8 @@ decide() { # sets master, once it is certain
             if [ "$master" != "$me" ] || elected; then break; fi
             say "waiting: no Sentinel knows a master, and not most Redis nodes remember this one"
         elif [ "$master" = "$me" ]; then
+            # It was away, and the Sentinels may be promoting another one at this moment: no writes without a replica.
+            min_replicas=$MIN_REPLICAS_TO_WRITE
             # An empty master would empty its replicas.
             [ ! -e "$conf" ] || break
             say "waiting: the Sentinels name this node, but its volume is new; they will promote one that has the data"
@@ -66,7 +69,7 @@ decide() { # sets master, once it is certain
 # be lost when a partition cuts it off. A replica drops it: promoted, it has no replica for a second or two and would answer
 # -NOREPLICAS to everybody in the middle of a failover.
 guard() {
-    now=0
+    now=$min_replicas
     while sleep 5; do
         wanted=$(echo ROLE | ask_redis 127.0.0.1 | awk -v wanted="$MIN_REPLICAS_TO_WRITE" -v now="$now" '
             NR == 1 { role = $1 }
@@ -89,6 +92,7 @@ if [ "$master" = "$me" ]; then say "starting as the master"; else say "starting 
     echo "masterauth $REDIS_PASSWORD"
     # The name outlives the pod, its address does not.
     echo "replica-announce-ip $me"
+    echo "min-replicas-to-write $min_replicas"
     echo "min-replicas-max-lag $MIN_REPLICAS_MAX_LAG"
     # JSON, search, time series and Bloom of the image redis:8, then any that a volume brings.
     for module in /usr/local/lib/redis/modules/*.so /modules/*.so; do
