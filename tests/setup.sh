@@ -153,6 +153,33 @@ kustomize() {
     trap - EXIT
 }
 
+# Webdis, which k8s/webdis runs: Debian 12's, with its libraries, unpacked rather than installed, because its package starts a
+# service. Beside it a script of that name that finds the libraries.
+webdis() {
+    [ -x "$tools/webdis/webdis" ] && return
+    new=$(mktemp -d "$tools/webdis.XXXXXX")
+    trap 'rm -rf "$new"' EXIT
+    echo "setup: Webdis"
+    # shellcheck disable=SC2086 # options, which unpack made
+    if unpack bookworm webdis "$new" && (
+        cd "$new"
+        apt-get $apt download libhiredis0.14 libb64-0d libevent-2.1-7 libjansson4
+        for package in lib*.deb; do dpkg -x "$package" unpacked; done
+    ) >>"$new/log" 2>&1; then
+        mkdir -p "$tools/webdis/lib"
+        find "$new/unpacked" -name '*.so.*' -exec cp -P {} "$tools/webdis/lib" \;
+        mv "$new/unpacked/usr/bin/webdis" "$tools/webdis/lib/webdis"
+        printf '#!/bin/sh\nhere=$(dirname "$0")\nLD_LIBRARY_PATH=$here/lib exec "$here/lib/webdis" "$@"\n' >"$new/webdis"
+        chmod +x "$new/webdis"
+        mv "$new/webdis" "$tools/webdis/webdis" # last: a half copy never looks complete
+    else
+        tail -n 5 "$new/log" >&2
+        die "no Webdis to be had from Debian"
+    fi
+    rm -rf "$new"
+    trap - EXIT
+}
+
 # What tests with a network of their own need: names, links, filters. None of these packages starts anything. Without root
 # those tests are skipped, and so is this.
 network() {
@@ -219,6 +246,7 @@ case ${1:-} in
 clients)
     clients
     kustomize
+    webdis
     image_tools
     network
     ;;
