@@ -61,7 +61,17 @@ fn nothing_is_said_where_all_is_well() {
 }
 
 /// Changes of [`WELL`], each of which must be complained about once, and what of.
-const MISTAKES: [(&str, &str, &str); 36] = [
+const MISTAKES: [(&str, &str, &str); 38] = [
+    (
+        "labels: { app: db } } # sidecar",
+        "labels: { app: bd } }",
+        "EnvoyFilter/web: it is for no pod",
+    ),
+    (
+        "values: [db] }",
+        "values: [db, bd] }",
+        "NetworkPolicy/web: no pod has the label app: bd",
+    ),
     (
         "selector: { app: web } # service",
         "selector: { app: wbe }",

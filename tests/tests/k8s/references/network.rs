@@ -11,8 +11,13 @@ const CLUSTER_WIDE: [&str; 4] = ["Namespace", "StorageClass", "PriorityClass", "
 /// Namespaces that are there without us, the last one being the reader's own.
 const GIVEN: [&str; 4] = ["default", "kube-system", "istio-system", "my-app"];
 
-/// Labels of pods that are other people's, which a policy or a filter may look for.
-const OTHERS: [(&str, &str); 2] = [("redis-sidecar", "true"), ("redis-client", "true")];
+/// Labels that people give to pods of their own, so that a policy lets them in.
+const OTHERS: [&str; 4] = [
+    "redis-client",
+    "redis-cluster-client",
+    "redis-sidecar",
+    "webdis-client",
+];
 
 /// Reports what is wrong with one object.
 pub fn check(world: &World, document: &Document, say: &mut impl FnMut(String)) {
@@ -24,6 +29,7 @@ pub fn check(world: &World, document: &Document, say: &mut impl FnMut(String)) {
         "NetworkPolicy" => policy(world, document, say),
         "PodDisruptionBudget" => budget(world, document, say),
         "HorizontalPodAutoscaler" => scaler(world, document, say),
+        "EnvoyFilter" | "Sidecar" | "WasmPlugin" => workloads(world, document, say),
         _ => {}
     }
 }
@@ -115,7 +121,25 @@ fn ingress(world: &World, document: &Document, say: &mut impl FnMut(String)) {
 fn is_for_others(selector: &Value) -> bool {
     OTHERS
         .iter()
-        .any(|(key, value)| selector["matchLabels"][key] == **value)
+        .any(|label| selector["matchLabels"][label] == "true")
+}
+
+/// A list of values hides one that is wrong behind those that are right.
+fn each_value(world: &World, selector: &Value, say: &mut impl FnMut(String)) {
+    let expressions = selector["matchExpressions"].as_array();
+    let lists = expressions
+        .into_iter()
+        .flatten()
+        .filter(|one| one["operator"] == "In");
+    for list in lists {
+        let key = text(&list["key"]);
+        for value in list["values"].as_array().into_iter().flatten() {
+            let alone = json!({ "matchLabels": { key.as_str(): value } });
+            if world.pods(None, &alone).is_empty() {
+                say(format!("no pod has the label {key}: {}", text(value)));
+            }
+        }
+    }
 }
 
 fn policy(world: &World, document: &Document, say: &mut impl FnMut(String)) {
@@ -135,6 +159,7 @@ fn policy(world: &World, document: &Document, say: &mut impl FnMut(String)) {
                 if elsewhere && peer.get("podSelector").is_none() {
                     continue;
                 }
+                each_value(world, &peer["podSelector"], say);
                 let place = (!elsewhere).then_some(namespace);
                 let found = world.pods(place, &peer["podSelector"]);
                 if found.is_empty() {
@@ -179,5 +204,17 @@ fn scaler(world: &World, document: &Document, say: &mut impl FnMut(String)) {
         ["kind", "name"].map(|field| document.text(&format!("/spec/scaleTargetRef/{field}")));
     if world.beside(document, kind, name).is_none() {
         say(format!("there is no {kind} {name}"));
+    }
+}
+
+/// Istio's two ways to say which pods an object is for.
+fn workloads(world: &World, document: &Document, say: &mut impl FnMut(String)) {
+    let labels = match document.at("/spec/workloadSelector/labels") {
+        Value::Null => document.at("/spec/selector/matchLabels"),
+        labels => labels,
+    };
+    let selector = json!({ "matchLabels": labels });
+    if !is_for_others(&selector) && world.pods(Some(document.namespace()), &selector).is_empty() {
+        say("it is for no pod".into());
     }
 }

@@ -42,7 +42,7 @@ fn here(json: &mut Value) {
     }
 }
 
-/// The variables that the module is to see: it refuses to start without.
+/// The variables that Envoy or the module read: they refuse to start without.
 fn host_variables(json: &Value, names: &mut BTreeSet<String>) {
     match json {
         Value::Array(items) => items.iter().for_each(|item| host_variables(item, names)),
@@ -50,6 +50,8 @@ fn host_variables(json: &Value, names: &mut BTreeSet<String>) {
             let keys = fields.get("host_env_keys").and_then(Value::as_array);
             let keys = keys.into_iter().flatten().filter_map(Value::as_str);
             names.extend(keys.map(str::to_owned));
+            let one = fields.get("environment_variable").and_then(Value::as_str);
+            names.extend(one.map(str::to_owned));
             fields
                 .values()
                 .for_each(|value| host_variables(value, names));
