@@ -2,6 +2,7 @@
 //! last field. An API server drops a field that it does not know, or refuses it, depending on how it is asked; here it is an
 //! error with its path.
 
+mod clusters;
 mod descriptors;
 mod fragments;
 mod istio;
@@ -103,6 +104,28 @@ fn every_shipped_configuration_is_understood() {
     };
     let found: Vec<_> = shipped().iter().flat_map(complaints).collect();
     assert_nothing(&found);
+}
+
+#[test]
+fn every_cluster_that_is_led_to_is_there() {
+    for (file, json) in shipped() {
+        let clusters = clusters::Clusters::of(&json);
+        assert!(
+            clusters.missing().is_empty(),
+            "{file}: {:?}",
+            clusters.missing()
+        );
+    }
+    for (name, documents) in crate::tree::all().expect("kustomize") {
+        let found: Vec<_> = documents.iter().flat_map(clusters::check).collect();
+        assert!(found.is_empty(), "{name}: {found:?}");
+        let clusters = clusters::Clusters::of_sidecar(&documents);
+        assert!(
+            clusters.missing().is_empty(),
+            "{name}: {:?}",
+            clusters.missing()
+        );
+    }
 }
 
 #[test]
@@ -259,4 +282,37 @@ fn what_only_envoy_notices_is_found() {
     assert!(fragments::message(fragments::BOOTSTRAP, &json).is_empty());
     let said = validate::accepts(&json).expect_err("an EDS cluster without its source");
     assert!(said.to_string().contains("EDS"), "{said}");
+}
+
+#[test]
+fn a_cluster_that_is_not_there_is_found() {
+    let missing = |yaml: &str| {
+        let json: Value = yaml_serde::from_str(yaml).expect("YAML");
+        let clusters = clusters::Clusters::of(&json);
+        clusters.missing().join(" ")
+    };
+    let config =
+        "static_resources: { clusters: [{ name: redis }], listeners: [{ cluster: redsi }] }";
+    assert_eq!(missing(config), "redsi");
+    assert_eq!(
+        missing(&config.replace("cluster: redsi", "discovered_cluster: s")),
+        "s"
+    );
+    assert_eq!(
+        missing(&config.replace(
+            "cluster: redsi",
+            "cluster_min_healthy_percentages: { r: 1 }"
+        )),
+        "r"
+    );
+    assert_eq!(missing(&config.replace("redsi", "redis")), "");
+
+    let patches = filter("CLUSTER", "{ name: redis }")
+        + "\n---\n"
+        + &filter("NETWORK_FILTER", "{ cluster: other }");
+    let documents = parse(&patches).expect("YAML");
+    assert_eq!(
+        clusters::Clusters::of_sidecar(&documents).missing(),
+        ["other"]
+    );
 }

@@ -7,8 +7,10 @@ use super::world::{Pod, World, has_port, text};
 /// Reports what is wrong with one object's pods.
 pub fn check(world: &World, pod: &Pod<'_>, say: &mut impl FnMut(String)) {
     volumes(world, pod, say);
-    for container in pod.containers() {
+    for container in pod.with_merged() {
         environment(world, pod, container, say);
+    }
+    for container in pod.containers() {
         for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
             let name = text(&container["name"]);
             for way in ["httpGet", "tcpSocket", "grpc"] {

@@ -132,10 +132,14 @@ impl<'a> Pod<'a> {
 
     /// All containers, those that run before the others first.
     pub fn containers(&self) -> impl Iterator<Item = &'a Value> {
+        self.with_merged()
+            .filter(|container| container["image"] != "auto")
+    }
+
+    /// These, and what Istio merges into the container that it adds.
+    pub fn with_merged(&self) -> impl Iterator<Item = &'a Value> {
         let lists = ["/spec/initContainers", "/spec/containers"].map(|list| self.list(list));
-        // What Istio merges into the container that it adds.
-        let ours = |container: &&Value| container["image"] != "auto";
-        lists.into_iter().flatten().filter(ours)
+        lists.into_iter().flatten()
     }
 
     /// Whether a container has this port, by its name or number.
