@@ -10,6 +10,9 @@ pub const DIR: &str = "/var/lib/istio";
 /// Where the agent keeps the module that it downloaded.
 pub const MODULE: &str = "/var/lib/istio/module.wasm";
 
+/// Where it keeps that of the next version.
+pub const NEXT_MODULE: &str = "/var/lib/istio/next-module.wasm";
+
 /// The certificate of a workload, as PEM.
 #[derive(Clone, Debug)]
 pub struct Identity {
@@ -17,6 +20,20 @@ pub struct Identity {
     pub certificate: (String, String),
     /// The authority of the mesh.
     pub root: String,
+}
+
+/// What the agent puts in the place of a filter whose module it could not download: it lets nobody through.
+pub fn not_downloaded(extension: &mut Value) {
+    extension["typed_config"] = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC",
+        "stat_prefix": "wasm-default-deny", "rules": {},
+    });
+}
+
+/// What it makes of one whose module has a new version.
+pub fn next_version(extension: &mut Value) {
+    extension["typed_config"]["config"]["vm_config"]["code"] =
+        json!({ "local": { "filename": NEXT_MODULE } });
 }
 
 /// Turns the sources of all that is asked for into files; returns them by name.

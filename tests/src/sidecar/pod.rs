@@ -33,6 +33,7 @@ pub struct Pod {
     pub host: Host,
     /// What each patch of each EnvoyFilter found.
     pub hits: Vec<Hits>,
+    files: Vec<(String, Value)>,
     envoy: Process,
 }
 
@@ -69,7 +70,12 @@ impl Pod {
         let log = system.scratch.file(&format!("{name}.log"));
         let mut envoy = start_envoy(&host, &log)?;
         wait_until_live(&host, &mut envoy)?;
-        Ok(Self { host, hits, envoy })
+        Ok(Self {
+            host,
+            hits,
+            files,
+            envoy,
+        })
     }
 
     /// A connection of the application, logged in. It dials from this pod.
@@ -113,6 +119,26 @@ impl Pod {
         self.envoy.log()
     }
 
+    /// Has istiod and the agent send all filters that are asked for by name again, changed.
+    pub fn send_extensions(&self, version: u32, change: impl Fn(&mut Value) + Sync) -> Result<()> {
+        let extensions = self
+            .files
+            .iter()
+            .filter(|(name, _)| name.starts_with("extension-"));
+        self.host.enter(|| -> Result<()> {
+            for (name, content) in extensions {
+                let mut content = content.clone();
+                content["version_info"] = version.to_string().into();
+                change(&mut content["resources"][0]);
+                // Envoy looks when a file is moved into place.
+                let path = Path::new(discovery::DIR).join(name);
+                fs::write(path.with_extension("new"), serde_json::to_vec(&content)?)?;
+                fs::rename(path.with_extension("new"), path)?;
+            }
+            Ok(())
+        })?
+    }
+
     /// What the module logged.
     pub fn told(&self) -> String {
         let log = self.log();
@@ -141,7 +167,9 @@ pub(super) fn furnish(
     let mounts = mounts(app)?;
     host.enter(|| -> Result<()> {
         fs::create_dir_all(discovery::DIR)?;
-        fs::copy(tools::module(), discovery::MODULE)?;
+        for file in [discovery::MODULE, discovery::NEXT_MODULE] {
+            fs::copy(tools::module(), file)?;
+        }
         for dir in &mounts {
             fs::create_dir_all(dir)?;
             fs::copy(

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use redis_sentinel_tests::sidecar::discovery;
 use redis_sentinel_tests::sidecar::load::{Load, assert_unharmed};
 use redis_sentinel_tests::sidecar::{Pod, Shape, System};
 use redis_sentinel_tests::{net, wait};
@@ -89,6 +90,7 @@ fn every_shape_of_service_leads_to_the_master_through_planned_and_unplanned_fail
     // One VM for all filters, whichever way they came.
     let machines = by_ip.stat("^wasm.envoy.wasm.runtime.v8.active$")?;
     assert_eq!(machines, image.stat("^wasm.envoy.wasm.runtime.v8.active$")?);
+    assert_new_versions_come(&image)?;
     assert_catch_all(&system, &per_pod, &wildcard)?;
     assert_script_runs(&by_ip)?;
 
@@ -120,6 +122,36 @@ fn every_shape_of_service_leads_to_the_master_through_planned_and_unplanned_fail
             })?;
         }
     }
+    Ok(())
+}
+
+/// A new version of the image takes effect without a restart; while it cannot be had, nobody is led anywhere. The conversations
+/// with the Sentinels go on in the old version, in a VM of its own: the failovers that follow show that the two understand
+/// each other.
+fn assert_new_versions_come(pod: &Pod) -> Result<()> {
+    let reloads = || pod.stat("extension_config_discovery.*config_reload$");
+    let before = reloads()?;
+    pod.send_extensions(2, |extension| {
+        if extension["name"] == "extensions.istio.io/wasmplugin/my-app.redis-router" {
+            discovery::not_downloaded(extension);
+        }
+    })?;
+    let service = at(SERVICE, 6379);
+    wait::until_true("the router to be gone", wait::LONG, || {
+        answers(pod, service).is_err()
+    })?;
+    ensure!(
+        pod.stat("wasm-default-deny.rbac.denied$")? > 0,
+        "somebody else closed it"
+    );
+    pod.send_extensions(3, discovery::next_version)?;
+    wait::until_true("the new version", wait::LONG, || {
+        answers(pod, service).is_ok_and(|node| node == 0)
+    })?;
+    // The router twice; the watch, the probe, the replicas and the readiness, which were the same in between, once.
+    wait::until_true("all filters to be replaced", wait::LONG, || {
+        reloads().is_ok_and(|now| now >= before + 6)
+    })?;
     Ok(())
 }
 
