@@ -41,6 +41,8 @@ const REPORT_KEPT: Duration = Duration::from_secs(600);
 
 /// Within this time of the first answer every slot has asked for a seat.
 const SLOTS_APPEAR: Duration = Duration::from_secs(10);
+/// The least difference of two times.
+const TICK: Duration = Duration::from_millis(1);
 /// How many times `epoch_reset_delay` a majority must insist while a Sentinel still stands by the epoch in use.
 const BACKED_PATIENCE: u32 = 6;
 
@@ -255,7 +257,7 @@ impl Topology {
             .reports
             .iter()
             .filter(|report| self.down && report.down)
-            .map(|report| report.at.after(rules.report_ttl));
+            .map(|report| report.at.after(rules.report_ttl.saturating_add(TICK)));
         fence.into_iter().chain(flags).min()
     }
 
@@ -519,6 +521,10 @@ impl Topology {
         if heard && self.reports.is_empty() && self.master.is_none() {
             // "No Sentinel knows the name" is now "no Sentinel answers".
             self.generation = self.generation.saturating_add(1);
+        }
+        for report in &mut self.reports {
+            // Nobody waits for a flag that no longer counts: what is due next would be hidden behind it.
+            report.down &= now.since(report.at) <= rules.report_ttl;
         }
         let Some(master) = self.master.as_ref().map(|master| master.address.clone()) else {
             return;

@@ -337,7 +337,7 @@ fn what_is_due_and_unsettled() {
         ("", None),
         ("10 s1 +selected-slave A B => A@1 fenced", Some(3010)),
         ("10 s1 A@1 down => A@1", None),
-        ("10 s12 A@1 down => A@1 down", Some(4010)),
+        ("10 s12 A@1 down => A@1 down", Some(4011)),
         ("10 role A slave => A@1 demoted", None),
         ("10 s1 C@2 => C@2\n 20 s23 A@1 => C@2", None),
     ] {
@@ -397,4 +397,18 @@ fn an_unknown_name_is_told_to_the_routers() {
          1       s1 null  => none : UnknownName
          700000  tick     => none",
     );
+}
+
+/// A flag of a Sentinel that is silent by now does not hide when the fence ends.
+#[test]
+fn what_is_due_next_lies_ahead() {
+    let topology = play(
+        "0    s123 A@1 of=3 down        => A@1 down
+         3000 s12 A@1 of=3 down         => A@1 down
+         4100 s1 +selected-slave A B    => A@1 fenced down",
+    );
+    assert_eq!(topology.next_due(&rules()), Some(Timestamp(7001)));
+    let mut later = topology.clone();
+    later.tick(Timestamp(7001), &rules());
+    assert_eq!(later.next_due(&rules()), Some(Timestamp(7100)));
 }

@@ -54,6 +54,9 @@ pub(crate) fn go_on(mut topology: Topology, script: &mut Script<'_>) {
             let ended = ticked.route().fenced_until.is_none();
             assert!(ended || ticked.route().master.is_none(), "a fence ends");
         }
+        if let Some(due) = topology.next_due(&rules).filter(|_| stored.is_none()) {
+            assert!(due > now, "what is due was done");
+        }
     }
 }
 
