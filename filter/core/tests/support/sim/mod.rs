@@ -1,11 +1,29 @@
-//! A deterministic simulation: [`sentinels`] fail over, die and lag, [`workers`] carry their clients along, [`world`]
-//! passes time between them. One seed gives one run, always the same.
+//! A deterministic simulation. One seed gives one run, always the same, to the line.
+//!
+//! | module | what it stands for |
+//! |---|---|
+//! | [`sentinels`] | Sentinels after `sentinel.c`: epochs, votes, hellos, failovers, TILT, restarts |
+//! | [`redis`] | Redis nodes: up or not, master or replica |
+//! | [`network`] | who reaches whom, and how soon |
+//! | [`speech`] | what a Sentinel writes to its clients, byte for byte |
+//! | [`watch`] | the proxy's side: slots, conversations, the roster |
+//! | [`workers`] | clients of the listeners |
+//! | [`world`] | time, and what happens next |
+//! | [`trouble`] | what goes wrong |
+//! | [`checks`] | what must hold all the same |
 
+pub mod checks;
+pub mod network;
+pub mod redis;
 pub mod sentinels;
+pub mod speech;
+pub mod trouble;
+pub mod watch;
 pub mod workers;
 pub mod world;
 
 /// xorshift64*: small, and the same everywhere.
+#[derive(Clone)]
 pub struct Random(u64);
 
 impl Random {

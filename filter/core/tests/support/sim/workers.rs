@@ -1,7 +1,10 @@
 //! One worker: the admission of one listener, its clients, and what Envoy would do for them.
 
-use super::{super::router, Random, sentinels::NODES};
-use crate::support::letter;
+use super::{
+    super::router,
+    Random,
+    redis::{self, Nodes},
+};
 use sentinel_core::{
     address::Address,
     admission::{Action, Admission, StreamId, Verdict},
@@ -27,16 +30,22 @@ struct Client {
 
 /// See the module's text.
 pub struct Worker {
+    /// Which master its listener leads to.
+    pub master: usize,
     pub admission: Admission,
     /// What it was told last.
     pub route: Route,
     clients: BTreeMap<StreamId, Client>,
     next: StreamId,
+    /// The epoch that it followed last, and how many resets there had been.
+    epoch: (Option<u64>, usize),
 }
 
 impl Worker {
-    pub fn new() -> Self {
+    pub fn new(master: usize) -> Self {
         Self {
+            master,
+            epoch: (None, 0),
             admission: Admission::new(router(r#""max_held_connections": 12"#)),
             route: Route::default(),
             clients: BTreeMap::new(),
@@ -100,11 +109,19 @@ impl Worker {
     fn connections(&mut self, up: &[bool]) {
         for (id, client) in &mut self.clients {
             let Some(to) = &client.to else { continue };
-            let index = NODES.iter().position(|n| *n == letter(to)).unwrap();
-            if up[index] && client.dialling.take().is_some() {
+            if up[Nodes::index(redis::at(to))] && client.dialling.take().is_some() {
                 assert_eq!(self.admission.upstream_data(*id), None);
             }
         }
+    }
+
+    /// What it is told never goes back, unless Sentinels were rebuilt.
+    pub fn follow(&mut self, epoch: Option<u64>, resets: usize) {
+        assert!(
+            epoch >= self.epoch.0 || resets > self.epoch.1,
+            "a worker goes back to a lower epoch"
+        );
+        self.epoch = (epoch, resets);
     }
 
     /// The worker wakes: the topology may be another one, time has passed.
