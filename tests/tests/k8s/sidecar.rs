@@ -78,9 +78,16 @@ fn assert_no_patch_in_vain(pod: &Pod) -> Result<()> {
     Ok(())
 }
 
-fn wait_until_ready(pods: &[&Pod]) -> Result<()> {
+/// Only the Sentinel that leads a failover tells of it in advance, so each one must be watched.
+fn wait_until_ready(system: &System, pods: &[&Pod]) -> Result<()> {
+    let sentinels = system.sentinels.iter().map(|node| node.host.address());
+    let lines: Vec<_> = sentinels
+        .map(|address| format!(": watching Sentinel {address}:26379"))
+        .collect();
     wait::until_true("the sidecars to watch every Sentinel", wait::LONG, || {
-        pods.iter()
-            .all(|pod| pod.log().matches(": watching Sentinel").count() >= 3)
+        pods.iter().all(|pod| {
+            let log = pod.log();
+            lines.iter().all(|line| log.contains(line))
+        })
     })
 }

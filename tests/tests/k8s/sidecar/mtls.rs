@@ -55,7 +55,7 @@ fn strict_mtls_by_named_clusters_and_by_own_ones() -> Result<()> {
         named.hits("redis-sentinel-router[0]"),
         1 + system.redis.len()
     );
-    wait_until_ready(&[&named, &image, &own])?;
+    wait_until_ready(&system, &[&named, &image, &own])?;
 
     let service = at(SERVICE, 6379);
     let loads: Vec<_> = [&named, &image, &own]

@@ -13,7 +13,7 @@ fn a_partition_hangs_the_application_no_longer_than_the_old_master_is_master() -
     }
     let system = System::start(SERVICE)?;
     let pod = start(&system, "app", Shape::ClusterIp(SERVICE), &["module-file"])?;
-    wait_until_ready(&[&pod])?;
+    wait_until_ready(&system, &[&pod])?;
     let (service, old) = (at(SERVICE, 6379), &system.redis[0]);
     let mut live = pod.connect(service, PATIENT)?;
     assert_eq!(node_of(&mut live)?, 0);

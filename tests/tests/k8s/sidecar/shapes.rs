@@ -42,7 +42,7 @@ fn every_shape_of_service_leads_to_the_master_through_planned_and_unplanned_fail
         Shape::ClusterIp(SERVICE),
         &["replicas", "readiness", "module-image"],
     )?;
-    wait_until_ready(&[&by_ip, &per_pod, &wildcard, &image])?;
+    wait_until_ready(&system, &[&by_ip, &per_pod, &wildcard, &image])?;
     assert_eq!(
         (
             by_ip.hits("redis-sentinel-router[0]"),
