@@ -134,20 +134,19 @@ valkey() {
 }
 
 # kustomize renders k8s/ as `kubectl apply -k` does. Debian 12 has only the one of 2019; Debian 13's runs there as well.
-kustomize() {
+render_tool() {
     [ -x "$tools/kustomize/kustomize" ] && return
     new=$(mktemp -d "$tools/kustomize.XXXXXX")
     trap 'rm -rf "$new"' EXIT
     echo "setup: kustomize"
-    if unpack trixie kustomize "$new"; then
-        mkdir -p "$tools/kustomize"
+    mkdir -p "$tools/kustomize"
+    if [ -f /usr/share/keyrings/debian-archive-keyring.gpg ] && unpack trixie kustomize "$new"; then
         mv "$new/unpacked/usr/bin/kustomize" "$tools/kustomize" # last: a half copy never looks complete
     elif program=$(command -v kustomize); then
-        mkdir -p "$tools/kustomize"
         ln -s "$program" "$tools/kustomize/kustomize"
     else
-        tail -n 5 "$new/log" >&2
-        die "please install kustomize 5: Debian's package could not be had"
+        [ ! -f "$new/log" ] || tail -n 5 "$new/log" >&2
+        die "please install kustomize 5 (https://kubectl.docs.kubernetes.io/installation/kustomize): Debian 13's could not be had"
     fi
     rm -rf "$new"
     trap - EXIT
@@ -245,7 +244,7 @@ redis
 case ${1:-} in
 clients)
     clients
-    kustomize
+    render_tool
     webdis
     image_tools
     network

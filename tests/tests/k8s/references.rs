@@ -61,7 +61,17 @@ fn nothing_is_said_where_all_is_well() {
 }
 
 /// Changes of [`WELL`], each of which must be complained about once, and what of.
-const MISTAKES: [(&str, &str, &str); 38] = [
+const MISTAKES: [(&str, &str, &str); 40] = [
+    (
+        r#""name": "web-config"}}}'"#,
+        r#""name": "web-cnofig"}}}'"#,
+        "Deployment/web: there is no ConfigMap web-cnofig",
+    ),
+    (
+        r#"'{"more": {"mountPath""#,
+        r#"'{"mroe": {"mountPath""#,
+        "Deployment/web: no userVolumeMount for the userVolume more",
+    ),
     (
         "labels: { app: db } } # sidecar",
         "labels: { app: bd } }",

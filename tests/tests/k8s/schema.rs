@@ -2,6 +2,7 @@
 //! last field. An API server drops a field that it does not know, or refuses it, depending on how it is asked; here it is an
 //! error with its path.
 
+mod annotations;
 mod clusters;
 mod descriptors;
 mod fragments;
@@ -29,7 +30,9 @@ fn complaints(document: &Document) -> Vec<String> {
         });
     let pieces = fragments::check(document);
     let name = |complaint| format!("{document}: {complaint}");
-    found.into_iter().chain(pieces).map(name).collect()
+    let notes = annotations::check(document);
+    let all = found.into_iter().chain(pieces).chain(notes);
+    all.map(name).collect()
 }
 
 /// The objects of all kustomizations, each different one once.
@@ -315,4 +318,30 @@ fn a_cluster_that_is_not_there_is_found() {
         clusters::Clusters::of_sidecar(&documents).missing(),
         ["other"]
     );
+}
+
+#[test]
+fn a_mistake_in_an_annotation_is_found() {
+    let pod = |name: &str, text: &str| {
+        let annotations = serde_json::json!({ name: text });
+        let json = serde_json::json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "a", "annotations": annotations },
+            "spec": { "containers": [] },
+        });
+        complaint(&json.to_string())
+    };
+    let said = pod(
+        "sidecar.istio.io/userVolume",
+        r#"{"v": {"configMap": {"nam": "m"}}}"#,
+    );
+    assert!(said.contains("v.configMap.nam: not a field"), "{said}");
+    let said = pod("sidecar.istio.io/userVolumeMount", "{\"v\": ");
+    assert!(said.contains("userVolumeMount"), "{said}");
+    let said = pod(
+        "proxy.istio.io/config",
+        "proxyStatsMatcher: { inclusionPrefix: [a] }",
+    );
+    assert!(said.contains("inclusionPrefix"), "{said}");
+    let said = pod("sidecar.istio.io/usrVolume", "{}");
+    assert!(said.contains("usrVolume"), "{said}");
 }

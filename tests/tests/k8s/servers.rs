@@ -272,6 +272,8 @@ fn the_units_carry_a_failover() -> Result<()> {
     for machine in &site.machines {
         let said = machine.said(0);
         assert!(!refused(&said), "{said}");
+        let failed = said.matches("no answer").count();
+        assert!(failed <= 1, "{failed} times no answer: {said}");
     }
     site.wait_until_whole()?;
 

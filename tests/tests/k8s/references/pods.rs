@@ -1,12 +1,13 @@
 //! What a pod mounts, reads and runs.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::world::{Pod, World, has_port, text};
 
 /// Reports what is wrong with one object's pods.
 pub fn check(world: &World, pod: &Pod<'_>, say: &mut impl FnMut(String)) {
     volumes(world, pod, say);
+    sidecar_volumes(world, pod, say);
     for container in pod.with_merged() {
         environment(world, pod, container, say);
     }
@@ -96,6 +97,27 @@ fn volumes(world: &World, pod: &Pod<'_>, say: &mut impl FnMut(String)) {
                 ));
             }
         }
+    }
+}
+
+/// The volumes that annotations give to the container that Istio adds.
+fn sidecar_volumes(world: &World, pod: &Pod<'_>, say: &mut impl FnMut(String)) {
+    let annotations = pod.at("/metadata/annotations");
+    let [volumes, mounts] = ["userVolume", "userVolumeMount"].map(|name| -> Map<String, Value> {
+        let text = annotations[format!("sidecar.istio.io/{name}")].as_str();
+        text.and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default()
+    });
+    for (name, volume) in &volumes {
+        if let Some(Err(error)) = shown(world, pod, volume) {
+            say(error);
+        }
+        if !mounts.contains_key(name) {
+            say(format!("no userVolumeMount for the userVolume {name}"));
+        }
+    }
+    for name in mounts.keys().filter(|name| !volumes.contains_key(*name)) {
+        say(format!("no userVolume for the userVolumeMount {name}"));
     }
 }
 
