@@ -38,6 +38,18 @@ elected() { # whether most nodes remember this one as the master, and none runs 
     [ "$votes" -gt $((REDIS_NODES / 2)) ]
 }
 
+# Whether some other node runs as a replica. Then this master went alone, and the Sentinels are about to replace it. To come back
+# as the master first would be quicker and dangerous: its replication starts at offset 0, so the Sentinels would prefer a replica
+# that has not found it again over one that has its latest writes.
+replica_runs() {
+    for node in $(numbers "$REDIS_NODES"); do
+        case $(role_of "$(redis_node "$node")") in
+        slave*) return 0 ;;
+        esac
+    done
+    return 1
+}
+
 decide() { # sets master, once it is certain, and min_replicas, what it needs to take writes at first
     since=$(date +%s)
     while :; do
@@ -51,11 +63,16 @@ decide() { # sets master, once it is certain, and min_replicas, what it needs to
             if [ "$master" != "$me" ] || elected; then break; fi
             say "waiting: no Sentinel knows a master, and not most Redis nodes remember this one"
         elif [ "$master" = "$me" ]; then
-            # It was away, and the Sentinels may be promoting another one at this moment: no writes without a replica.
+            # No writes without a replica: it was away, and may be replaced at any moment.
             min_replicas=$MIN_REPLICAS_TO_WRITE
-            # An empty master would empty its replicas.
-            [ ! -e "$conf" ] || break
-            say "waiting: the Sentinels name this node, but its volume is new; they will promote one that has the data"
+            if [ ! -e "$conf" ]; then
+                # An empty master would empty its replicas.
+                say "waiting: the Sentinels name this node, but its volume is new; they will promote one that has the data"
+            elif [ "$waited" -lt "$MASTER_WAIT_SECONDS" ] && replica_runs; then
+                say "waiting: the Sentinels name this node, but replicas are up; they will promote one of them"
+            else
+                break
+            fi
         elif [ -n "$(role_of "$master")" ] || [ "$waited" -ge "$MASTER_WAIT_SECONDS" ]; then
             break
         else

@@ -7,7 +7,15 @@ set -eu
 me=$POD_NAME.redis-nodes.$NAMESPACE.svc.$CLUSTER_DOMAIN
 [ "$(echo ROLE | ask_redis 127.0.0.1 | head -n 1)" = master ] || exit 0
 
-end=$(($(date +%s) + 30))
+# The Sentinel that leads tells the proxies in advance; one that has only just started may not have been found by all of them.
+settled() { # settled <number>: whether it is up for 10 s. Later any will do
+    [ $(($(date +%s) - begin)) -lt 15 ] || return 0
+    uptime=$(echo INFO server | ask_sentinel "$(sentinel_node "$1")" | tr -d '\r' | sed -n 's/^uptime_in_seconds://p')
+    [ "${uptime:-0}" -ge 10 ]
+}
+
+begin=$(date +%s)
+end=$((begin + 30))
 asked=0
 while [ "$(date +%s)" -lt "$end" ]; do
     master=$(most_sentinels_say) || master=unknown
@@ -16,6 +24,7 @@ while [ "$(date +%s)" -lt "$end" ]; do
         # Again after 10 s: a failover may have found no replica good enough.
         if [ $(($(date +%s) - asked)) -ge 10 ]; then
             for sentinel in $(numbers "$SENTINELS"); do
+                settled "$sentinel" || continue
                 if [ "$(echo "SENTINEL FAILOVER $MASTER_NAME" | ask_sentinel "$(sentinel_node "$sentinel")")" = OK ]; then
                     asked=$(date +%s)
                     break
