@@ -82,14 +82,16 @@ impl Network {
         self.cut_one_way(other, one)
     }
 
-    /// Nothing gets through between any of `left` and any of `right`.
+    /// Nothing gets through between any of `left` and any of `right`, from one moment to the next.
     pub fn partition(&self, left: &[&Host], right: &[&Host]) -> Result<()> {
+        let mut state = self.lock();
         for one in left {
             for other in right {
-                self.cut(one, other)?;
+                state.faults.push(Fault::new(one, other, 100));
+                state.faults.push(Fault::new(other, one, 100));
             }
         }
-        Ok(())
+        self.nft(&state.rules())
     }
 
     /// `percent` of the packets from `from` to `to` are lost, by chance.

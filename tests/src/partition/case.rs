@@ -7,10 +7,11 @@ use anyhow::{Context, Result};
 
 use super::direct::Direct;
 use super::outcome::{Outcome, Seen};
-use super::system::System;
+use super::system::{SENTINEL_PORT, System};
 use crate::net::{Host, Network};
-use crate::wait;
+use crate::sentinel::MASTER;
 use crate::workload::{Plan, Workload};
+use crate::{redis, wait};
 
 /// Long enough for Sentinel to notice (1 s), to elect, and to promote.
 const CUT: Duration = Duration::from_secs(8);
@@ -47,6 +48,13 @@ impl Machines<'_> {
 
     fn cut(&self, left: &[&Host], right: &[&Host], until: Instant) -> Result<()> {
         self.network.partition(left, right)?;
+        sleep(until.saturating_duration_since(Instant::now()));
+        Ok(())
+    }
+
+    /// Everything at once, where cutting link after link would take its time.
+    fn unplug(&self, host: &Host, until: Instant) -> Result<()> {
+        self.network.unplug(host)?;
         sleep(until.saturating_duration_since(Instant::now()));
         Ok(())
     }
@@ -103,13 +111,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "master from all",
         redis: "",
-        strike: |m, until| {
-            m.cut(
-                &[m.master],
-                &[&m.replicas[..], &m.sentinels, &[m.proxy]].concat(),
-                until,
-            )
-        },
+        strike: |m, until| m.unplug(m.master, until),
     },
     Case {
         name: "master, one Sentinel and the clients from the rest",
@@ -146,9 +148,19 @@ pub const CASES: &[Case] = &[
         strike: |m, until| m.cut(&[m.proxy], &m.sentinels, until),
     },
     Case {
+        name: "clients from the Sentinels, and a planned failover meanwhile",
+        redis: "",
+        strike: |m, until| {
+            m.network.partition(&[m.proxy], &m.sentinels)?;
+            let command = ["SENTINEL", "FAILOVER", MASTER];
+            m.sentinels[0].enter(|| redis::call(SENTINEL_PORT, &command))??;
+            m.cut(&[], &[], until)
+        },
+    },
+    Case {
         name: "clients from all",
         redis: "",
-        strike: |m, until| m.cut(&[m.proxy], &m.servers(), until),
+        strike: |m, until| m.unplug(m.proxy, until),
     },
     Case {
         name: "clients from one Sentinel",

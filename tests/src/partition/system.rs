@@ -16,6 +16,9 @@ use crate::scratch::Scratch;
 use crate::sentinel::MASTER;
 use crate::{redis, tools, wait};
 
+/// Where the first Sentinel listens; the others on the ports after it.
+pub(super) const SENTINEL_PORT: u16 = 26001;
+
 /// A machine with one server on it.
 pub struct Machine {
     /// The machine.
@@ -104,7 +107,11 @@ impl System {
         }
         let hosts = (0..3).map(|index| network.host(&format!("sentinel-{index}")));
         let hosts = hosts.collect::<Result<Vec<_>>>()?;
-        let places: Vec<_> = hosts.iter().map(Host::address).zip(26001..).collect();
+        let places: Vec<_> = hosts
+            .iter()
+            .map(Host::address)
+            .zip(SENTINEL_PORT..)
+            .collect();
         let mut sentinels = vec![];
         for (host, (address, port)) in hosts.into_iter().zip(places.clone()) {
             let others = places.iter().filter(|(other, _)| *other != address);

@@ -6,13 +6,13 @@ use redis_sentinel_tests::trial::Trial;
 use redis_sentinel_tests::wait;
 
 /// What the first connections bring with them: buffers, the allocator's caches.
-const WARM: u64 = 5_000;
-const CONNECTIONS: u64 = 20_000;
-/// An entry of some hundred bytes for each would be more.
-const BOUND: u64 = 4 << 20;
+const WARM: u64 = 10_000;
+const CONNECTIONS: u64 = 40_000;
+/// An entry of some hundred bytes for each would be 4 MB.
+const BOUND: u64 = 2 << 20;
 
 #[test]
-fn twenty_thousand_connections_leave_nothing() -> Result<()> {
+fn forty_thousand_connections_leave_nothing() -> Result<()> {
     let mut trial = Trial::start()?;
     let (port, pid) = (trial.envoy.port, trial.envoy.process().pid());
     assert_eq!(come_and_go(port, WARM, 16), 0, "clients were treated badly");
