@@ -57,9 +57,10 @@ lint: setup ## formatting and clippy, for this machine and for wasm
 	cargo clippy --locked -p redis-sentinel-filter --target wasm32-wasip1 -- -D warnings
 
 fuzz: SECONDS := 60
-fuzz: setup ## libFuzzer over the core, SECONDS=60 per target (TARGET=topology for one)
+fuzz: wasm ## libFuzzer over the core, then the module under random callbacks, SECONDS=60 each (TARGET=topology for one)
 	@tests/setup.sh fuzz
 	@filter/core/fuzz/run.sh $(SECONDS) $(TARGET) $(INPUT)
+	@[ -n "$(TARGET)" ] || FUZZ_SECONDS=$(SECONDS) cargo test --locked -q -p redis-sentinel-tests --test fuzz -- --nocapture
 
 reproducible: setup ## the module, built twice in different places: the same bytes
 	@tests/reproducible.sh
@@ -89,7 +90,8 @@ marathon: wasm tools ## RUNS=20 planned failovers, half as many kills and hangs,
 growth: wasm tools ## whether Envoy's memory grows with the connections that it has had (CONNECTIONS=1000000)
 	@target/debug/growth $(or $(CONNECTIONS),1000000)
 
-soak: wasm tools ## one trouble after the other, by chance and under load, with every promise checked (MINUTES=30, SEED=)
+soak: wasm tools ## RUNS=100000 simulated runs in each weather, then broken on purpose; then one trouble after the other, by chance and under load, with every promise checked (MINUTES=30, SEED=)
+	@filter/core/tests/soak.sh $(or $(RUNS),100000)
 	@target/debug/soak $(or $(MINUTES),30) $(SEED)
 
 partitions: wasm tools ## every link and half of a system cut, beside clients that ask Sentinel themselves (CASE=part of a name; root)

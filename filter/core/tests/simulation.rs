@@ -60,7 +60,7 @@ fn runs(name: &str, weather: Weather, seeds: u64) -> BTreeMap<&'static str, u64>
             .and_then(|rest| rest.strip_prefix('-'));
         (first, seeds) = own.map_or((0, 0), |seed| (seed.parse().unwrap(), 1));
     }
-    for seed in first..first + seeds {
+    for seed in first..first.wrapping_add(seeds) {
         let world = run(name, weather, seed, chosen.is_some());
         world
             .trace

@@ -4,6 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use wasmtime::AsContextMut;
+
+use super::calls::{enter, frame};
 use super::client::Client;
 use super::flow;
 use super::process::Process;
@@ -15,6 +18,19 @@ pub struct Conn {
     process: Process,
     worker: usize,
     stream: StreamRef,
+}
+
+/// A callback of a stream, for [`Conn::out_of_order`].
+#[derive(Clone, Copy, Debug)]
+pub enum Callback {
+    /// `proxy_on_downstream_data`: size, end of stream.
+    Data(u32, bool),
+    /// `proxy_on_upstream_data`: size, end of stream.
+    UpstreamData(u32, bool),
+    /// `proxy_on_downstream_connection_close`: by whom.
+    Close(u32),
+    /// `proxy_on_upstream_connection_close`: by whom.
+    UpstreamClose(u32),
 }
 
 impl Conn {
@@ -89,6 +105,36 @@ impl Conn {
     pub fn upstream_reset(&self) {
         self.process
             .with(self.worker, |cx| flow::close(cx, &self.stream, Peer::Local));
+        self.process.advance(Duration::ZERO);
+    }
+
+    /// Calls the module as Envoy does not, or not in this order: data after the close, a close again. Nothing follows from
+    /// what it answers. Does nothing once the connection's context is deleted.
+    pub fn out_of_order(&self, callback: Callback) {
+        let id = self.stream.borrow().id;
+        if self.stream.borrow().delete_calls > 0 {
+            return;
+        }
+        self.process.with(self.worker, |cx| {
+            enter(cx, frame(id), |cx, e| match callback {
+                Callback::Data(size, end) => {
+                    let arguments = (id, size, u32::from(end));
+                    e.on_downstream_data
+                        .call(cx.as_context_mut(), arguments)
+                        .map(drop)
+                }
+                Callback::UpstreamData(size, end) => {
+                    let arguments = (id, size, u32::from(end));
+                    e.on_upstream_data
+                        .call(cx.as_context_mut(), arguments)
+                        .map(drop)
+                }
+                Callback::Close(by) => e.on_downstream_close.call(cx.as_context_mut(), (id, by)),
+                Callback::UpstreamClose(by) => {
+                    e.on_upstream_close.call(cx.as_context_mut(), (id, by))
+                }
+            })
+        });
         self.process.advance(Duration::ZERO);
     }
 

@@ -28,7 +28,7 @@ mod vm;
 mod wasi;
 mod worker;
 
-pub use conn::Conn;
+pub use conn::{Callback, Conn};
 pub use health::Heartbeat;
 pub use hub::{CloseMode, LogLine};
 pub use network::{Link, Server};

@@ -15,8 +15,8 @@ use sentinel_core::{
 const FENCE: u64 = 3000;
 /// Most bytes of one topology and of the roster in shared data, with at most five Sentinels that change their identity
 /// now and then.
-const TOPOLOGY: usize = 16_384;
-const ROSTER: usize = 16_384;
+const TOPOLOGY: usize = 6_144;
+const ROSTER: usize = 6_144;
 
 impl World {
     /// The only place where a topology changes. As in shared data it goes through JSON.
@@ -159,18 +159,20 @@ impl World {
 const OVERTAKEN_WITHIN: u64 = 3000;
 
 impl Followed {
-    /// Each promotion was followed once, in order; of two that overlap, the later one.
+    /// Each promotion was followed once, in order; of two that overlap, perhaps only the later one.
     pub fn check_story(&self) {
         let mut adopted = self.adopted.iter().peekable();
-        for (index, (name, epoch, at)) in self.promoted.iter().enumerate() {
+        let mut promoted = self.promoted.clone();
+        promoted.sort_by_key(|(_, epoch, _)| *epoch);
+        for (index, (name, epoch, at)) in promoted.iter().enumerate() {
             if adopted.next_if_eq(&name).is_some() {
                 continue;
             }
             let overtakes =
                 |other: &(char, u64, u64)| other.1 > *epoch && other.2 < at + OVERTAKEN_WITHIN;
-            let again = index > 0 && self.promoted[index - 1].0 == *name;
+            let again = index > 0 && promoted[index - 1].0 == *name;
             assert!(
-                again || self.promoted.iter().any(overtakes),
+                again || promoted.iter().any(overtakes),
                 "a promotion was not followed: {:?}, {:?}",
                 self.adopted,
                 self.promoted
