@@ -56,8 +56,10 @@ fn soak() -> Result<()> {
         let trouble = Trouble::by(&mut chance, links.is_some());
         let number = summary.rounds() + 1;
         let what = || format!("round {number} ({trouble}) of SEED={seed}");
-        let round = round(&mut trial, &trouble, links.as_ref());
-        let round = round.with_context(what).inspect_err(|_| tell_log(&trial))?;
+        let round = match round(&mut trial, &trouble, links.as_ref()) {
+            Err(_) if wait::interrupted() => break,
+            round => round.with_context(what).inspect_err(|_| tell_log(&trial))?,
+        };
         println!(
             "{:>5} s  {number:>4}  {trouble}: {round}",
             begun.elapsed().as_secs()
