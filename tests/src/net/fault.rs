@@ -1,10 +1,11 @@
 //! Cut and lossy links, as nftables rules of the router.
 
+use std::fmt::Display;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::Host;
 
-type Addresses = (Ipv4Addr, Ipv6Addr);
+type Addresses = (Ipv4Addr, Option<Ipv6Addr>);
 
 /// How many of the packets from one host to another are dropped.
 pub(super) struct Fault {
@@ -16,9 +17,18 @@ pub(super) struct Fault {
 impl Fault {
     pub(super) fn new(from: &Host, to: &Host, percent: u8) -> Self {
         Self {
-            from: (from.address(), from.address6()),
-            to: (to.address(), to.address6()),
+            from: (from.address(), Some(from.address6())),
+            to: (to.address(), Some(to.address6())),
             percent,
+        }
+    }
+
+    /// All packets from one address to another.
+    pub(super) fn between(from: Ipv4Addr, to: Ipv4Addr) -> Self {
+        Self {
+            from: (from, None),
+            to: (to, None),
+            percent: 100,
         }
     }
 
@@ -42,13 +52,14 @@ pub(super) fn rules(faults: &[Fault], unplugged: &[String]) -> String {
             percent => format!("numgen random mod 100 < {percent} "),
         };
         let (from, to) = (fault.from, fault.to);
-        for (family, from, to) in [
-            ("ip", from.0.to_string(), to.0.to_string()),
-            ("ip6", from.1.to_string(), to.1.to_string()),
-        ] {
+        let mut drop = |family, from: &dyn Display, to: &dyn Display| {
             script += &format!(
                 "add rule inet faults forward {family} saddr {from} {family} daddr {to} {chance}drop\n"
             );
+        };
+        drop("ip", &from.0, &to.0);
+        if let (Some(from), Some(to)) = (from.1, to.1) {
+            drop("ip6", &from, &to);
         }
     }
     script

@@ -82,14 +82,22 @@ impl Network {
         self.cut_one_way(other, one)
     }
 
-    /// Nothing gets through between any of `left` and any of `right`, from one moment to the next.
+    /// Nothing gets through between any of `left` and any of `right`.
     pub fn partition(&self, left: &[&Host], right: &[&Host]) -> Result<()> {
-        let mut state = self.lock();
         for one in left {
             for other in right {
-                state.faults.push(Fault::new(one, other, 100));
-                state.faults.push(Fault::new(other, one, 100));
+                self.cut(one, other)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Nothing gets through between these addresses: for hosts that somebody else holds. All at the same moment.
+    pub fn cut_addresses(&self, pairs: &[(Ipv4Addr, Ipv4Addr)]) -> Result<()> {
+        let mut state = self.lock();
+        for (one, other) in pairs {
+            state.faults.push(Fault::between(*one, *other));
+            state.faults.push(Fault::between(*other, *one));
         }
         self.nft(&state.rules())
     }

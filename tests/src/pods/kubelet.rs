@@ -17,6 +17,9 @@ use crate::net::Host;
 
 const TICK: Duration = Duration::from_millis(20);
 
+/// How long a pod whose node is lost is still there: in life for minutes, and until somebody decides.
+const LOST: Duration = Duration::from_secs(20);
+
 /// Starts the thread.
 pub fn start(world: &Arc<World>, pod: &Arc<Pod>) -> JoinHandle<()> {
     let (world, pod) = (Arc::clone(world), Arc::clone(pod));
@@ -185,6 +188,10 @@ impl Life<'_> {
         }
         for unit in &mut self.units {
             unit.kill();
+        }
+        let end = Instant::now() + LOST;
+        while ending == Ending::Lost && Instant::now() < end && !self.world.ended() {
+            sleep(TICK);
         }
         Ok(())
     }

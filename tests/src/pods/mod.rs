@@ -20,6 +20,7 @@ mod image;
 mod job;
 mod kube;
 mod kubelet;
+mod load;
 mod objects;
 mod pod;
 mod policy;
@@ -35,6 +36,7 @@ mod world;
 
 pub use client::{Client, dial};
 pub use kube::Kube;
+pub use load::{Load, Plan, Seen};
 pub use objects::Objects;
 pub use pod::{ContainerStatus, Ending, Identity, Phase, Pod, Status};
 pub use runtime::main as run_container;

@@ -89,7 +89,7 @@ pub enum Ending {
     Graceful,
     /// SIGKILL to all its processes; others see their connections end.
     Killed,
-    /// Its node has lost power: first silence, then it is no more.
+    /// Its node has lost power: silence at once. For 20 s the cluster still counts it, then someone deletes it by force.
     Lost,
 }
 

@@ -41,9 +41,8 @@ pub fn rules(world: &World) -> String {
         .collect();
     drop(objects);
     let mut head = "add table ip policies\n\
-                    delete table ip policies\n\
-                    add table ip policies\n\
                     add chain ip policies forward { type filter hook forward priority 0; }\n\
+                    flush table ip policies\n\
                     add rule ip policies forward ct state established,related accept\n"
         .to_owned();
     let mut body = String::new();

@@ -25,12 +25,12 @@ pub struct View {
 pub fn view(world: &World) -> View {
     let pods = world.pods();
     let mut view = View {
+        // The chains stay: to exchange a whole table would leave a moment without one.
         rules: "add table ip services\n\
-                delete table ip services\n\
-                add table ip services\n\
                 add chain ip services nat { type nat hook prerouting priority dstnat; }\n\
                 add chain ip services hairpin { type nat hook postrouting priority srcnat; }\n\
-                add chain ip services refuse { type filter hook prerouting priority -90; }\n"
+                add chain ip services refuse { type filter hook prerouting priority -90; }\n\
+                flush table ip services\n"
             .into(),
         ..View::default()
     };

@@ -18,9 +18,11 @@ pub fn reconcile(world: &Arc<World>, set: &Workload<'_>, create: Create<'_>) -> 
     let name = |ordinal: u64| format!("{}-{ordinal}", set.document.name());
     let find = |ordinal: u64| set.pods.iter().find(|pod| pod.name() == name(ordinal));
 
+    let mut whole = true;
     for ordinal in 0..replicas {
         match find(ordinal) {
             None => {
+                whole = false;
                 create(world, new_pod(world, set, &name(ordinal), ordinal));
                 if !parallel {
                     return Ok(());
@@ -48,7 +50,9 @@ pub fn reconcile(world: &Arc<World>, set: &Workload<'_>, create: Create<'_>) -> 
         }
     }
 
-    update(set, replicas, settle);
+    if whole {
+        update(set, replicas, settle);
+    }
     Ok(())
 }
 
