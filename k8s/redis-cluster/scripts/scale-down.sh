@@ -8,7 +8,7 @@
 set -eu
 . /scripts/common.sh
 [ $# = 2 ] || { echo "usage: scale-down.sh <number> <number>" >&2; exit 2; }
-me=127.0.0.1
+me=$POD_IP # not 127.0.0.1: redis-cli hands it on to the other nodes, who move slots there
 
 ids=
 for n in "$1" "$2"; do
