@@ -43,12 +43,12 @@ myself() { # myself <host>
 # redis-cli --cluster …, which reads the password from this variable.
 manage() { REDISCLI_AUTH=$REDIS_PASSWORD redis-cli --cluster "$@"; }
 
-# Waits until every node has heard of every other one, then finishes what an interrupted move of a slot has left.
+# Waits until every node has heard of every other one and serves (a new one does not at once), then finishes what an interrupted move of a slot has left.
 settle() { # settle <host of some node>
     all=$(info_of "$1" cluster_known_nodes)
     for address in $(echo CLUSTER NODES | ask "$1" | cut -d' ' -f2 | sed 's/:[0-9]*@.*//'); do
-        until [ "$(info_of "$address" cluster_known_nodes)" = "$all" ]; do
-            say "waiting for $address to know all $all nodes"
+        until [ "$(info_of "$address" cluster_known_nodes)" = "$all" ] && [ "$(info_of "$address" cluster_state)" = ok ]; do
+            say "waiting for $address to know all $all nodes and to serve"
             sleep 0.5
         done
     done

@@ -22,4 +22,5 @@ for id in $ids; do
         manage rebalance $me:6379 --cluster-weight "$id=0" --cluster-threshold 1
     fi
 done
+sleep 6 # Envoy looks every 5 s at who has which slots; a node that was let go answers nobody
 for id in $ids; do manage del-node $me:6379 "$id"; done
