@@ -36,3 +36,8 @@ pub fn redis(program: &str) -> PathBuf {
 pub fn kustomize() -> PathBuf {
     root().join("target/tools/kustomize/kustomize")
 }
+
+/// The directory of Webdis: a script of that name, and `lib/`, as `tests/setup.sh clients` fetched it.
+pub fn webdis() -> PathBuf {
+    root().join("target/tools/webdis")
+}

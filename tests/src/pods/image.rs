@@ -32,6 +32,7 @@ impl Image {
         let mut image = match name {
             "redis" => Self::redis(dir)?,
             "envoyproxy/envoy" => Self::envoy(tag.contains("distroless"), dir)?,
+            "nicolas/webdis" => Self::webdis(dir)?,
             "busybox" => Self::with_shell(dir)?,
             _ => bail!(
                 "no program of this machine stands for the image {reference} (tests/src/pods/image.rs)"
@@ -74,6 +75,15 @@ impl Image {
         if distroless {
             (image.uid, image.gid) = (65532, 65532);
         }
+        Ok(image)
+    }
+
+    /// Webdis' own is Alpine with Webdis and Redis in it.
+    fn webdis(dir: &Path) -> Result<Self> {
+        let mut image = Self::with_shell(dir)?;
+        image.program("webdis", &tools::webdis().join("webdis"))?;
+        // Where its script looks for the libraries.
+        image.mount(&tools::webdis().join("lib"), "/usr/local/bin/lib");
         Ok(image)
     }
 
