@@ -28,6 +28,8 @@ pub struct Router {
     route: RefCell<Route>,
     /// The candidate of a promotion under way: its name is asked for before it is needed.
     candidate: RefCell<Option<Address>>,
+    /// Whether a client was ever here. Envoy runs a VM on its main thread as well, where none ever is.
+    used: Cell<bool>,
     /// Of the host names, when the route was last made of them.
     names: Cell<u64>,
     held_told: Cell<u32>,
@@ -51,6 +53,7 @@ impl Router {
             generation: Cell::new(None),
             route: RefCell::default(),
             candidate: RefCell::default(),
+            used: Cell::default(),
             names: Cell::default(),
             held_told: Cell::new(0),
             refusal_told: RefCell::default(),
@@ -71,15 +74,33 @@ impl Router {
             *self.route.borrow_mut() = topology.route();
             *self.candidate.borrow_mut() = topology.candidate().cloned();
         }
-        if changed || self.admission.borrow().next_due().is_some() {
+        if self.used.get() && (changed || self.admission.borrow().next_due().is_some()) {
             self.look_up(now);
         }
         if changed || self.names.get() != dns::generation() {
             self.names.set(dns::generation());
             let route = self.route.borrow().clone();
-            let route = route.resolved(|node| self.destination.resolve(now, self.id, node));
+            let route = route.resolved(|node| self.resolve(now, node));
             let actions = self.admission.borrow_mut().update(now, route);
             self.perform(now, actions);
+        }
+    }
+
+    /// Where to dial a node, if that is known. Without clients nobody asks.
+    fn resolve(&self, now: Timestamp, node: &Address) -> Option<Address> {
+        if self.used.get() {
+            self.destination.resolve(now, self.id, node)
+        } else {
+            Some(node.clone()).filter(|node| !self.destination.must_resolve(node))
+        }
+    }
+
+    /// The first client is here: what nobody needed to know until now.
+    fn begin(&self, now: Timestamp) {
+        const NEVER: u64 = u64::MAX;
+        if !self.used.replace(true) {
+            self.names.set(NEVER);
+            self.follow(now);
         }
     }
 
@@ -261,6 +282,7 @@ impl Context for Connection {}
 impl StreamContext for Connection {
     fn on_new_connection(&mut self) -> types::Action {
         let now = host::now();
+        self.router.begin(now);
         self.router.look_up(now);
         let listener = own_listener();
         let verdict = self
