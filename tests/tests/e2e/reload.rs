@@ -140,7 +140,8 @@ fn a_new_configuration_of_the_filters() -> Result<()> {
     xds.change("sentinel_watch", "poll_interval", json!("2s"))?;
     assert_transparent("while the old ones drain", &mut trial)?;
     sleep(DRAIN);
-    assert_calm("the old ones", &load.stop(), 1);
+    // By the failover and by the end of the drain: which comes first, and so whether one close is for both, is chance.
+    assert_calm("the old ones", &load.stop(), 2);
     trial.settle()?;
     let updated = trial.envoy.stats("listener_in_place_updated")?;
     assert!(
@@ -206,7 +207,8 @@ fn a_new_module() -> Result<()> {
     assert!(longest < Duration::from_secs(2), "{longest:?}");
     assert_transparent("while the old module drains", &mut trial)?;
     sleep(DRAIN);
-    assert_calm("clients of the old module", &load.stop(), 1);
+    // By the failover and by the end of the drain: which comes first, and so whether one close is for both, is chance.
+    assert_calm("clients of the old module", &load.stop(), 2);
     trial.settle()?;
     assert_transparent("with the new module", &mut trial)
 }

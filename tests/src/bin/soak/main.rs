@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
+use redis_sentinel_tests::sentinel::Sentinel;
 use redis_sentinel_tests::trial::Trial;
 use redis_sentinel_tests::wait;
 
@@ -75,6 +76,10 @@ fn soak() -> Result<()> {
 
 /// One trouble, from a system in step to a system in step.
 fn round(trial: &mut Trial, trouble: &Trouble, links: Option<&Links>) -> Result<Round> {
+    // The promise is one of Sentinels that are heard: after all of them were away, that takes the module a second or two.
+    wait::until_true("every Sentinel to be watched", wait::LONG, || {
+        trial.cluster.sentinels.iter().all(is_watched)
+    })?;
     let old = trial.cluster.master().context("no master")?;
     let load = trial.load(CLIENTS)?;
     wait::until_true("every client to write", wait::LONG, || {
@@ -101,6 +106,16 @@ fn round(trial: &mut Trial, trouble: &Trouble, links: Option<&Links>) -> Result<
     trial.settle()?;
     trial.cluster.wait_until_settled(master)?;
     Ok(round)
+}
+
+/// Whether the module has subscribed to its events.
+fn is_watched(sentinel: &Sentinel) -> bool {
+    let list = sentinel.call(&["CLIENT", "LIST"]).ok();
+    let list = list.and_then(|list| list.text()).unwrap_or_default();
+    let mut ours = list
+        .lines()
+        .filter(|line| line.contains(" name=envoy-redis-sentinel "));
+    ours.any(|line| !line.contains(" sub=0 "))
 }
 
 fn tell_log(trial: &Trial) {
