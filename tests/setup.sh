@@ -152,6 +152,25 @@ render_tool() {
     trap - EXIT
 }
 
+# promtool checks and runs the alerts of k8s/monitoring. It comes with Prometheus, whose package starts a service: unpacked.
+alert_tool() {
+    [ -x "$tools/prometheus/promtool" ] && return
+    new=$(mktemp -d "$tools/prometheus.XXXXXX")
+    trap 'rm -rf "$new"' EXIT
+    echo "setup: promtool"
+    mkdir -p "$tools/prometheus"
+    if unpack bookworm prometheus "$new"; then
+        mv "$new/unpacked/usr/bin/promtool" "$tools/prometheus" # last: a half copy never looks complete
+    elif program=$(command -v promtool); then
+        ln -s "$program" "$tools/prometheus/promtool"
+    else
+        tail -n 5 "$new/log" >&2
+        die "please install promtool (Prometheus): Debian's package could not be had"
+    fi
+    rm -rf "$new"
+    trap - EXIT
+}
+
 # Webdis, which k8s/webdis runs: Debian 12's, with its libraries, unpacked rather than installed, because its package starts a
 # service. Beside it a script of that name that finds the libraries.
 webdis() {
@@ -245,6 +264,7 @@ case ${1:-} in
 clients)
     clients
     render_tool
+    alert_tool
     webdis
     image_tools
     network

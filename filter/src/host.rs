@@ -37,6 +37,8 @@ pub enum MetricKind {
     Counter = 0,
     /// Goes up and down.
     Gauge = 1,
+    /// Samples.
+    Histogram = 2,
 }
 
 const PLUGIN_CONFIGURATION: u32 = 7;
@@ -281,7 +283,7 @@ pub fn increment_metric(metric: u32, offset: i64) -> Result<()> {
     check(unsafe { proxy_increment_metric(metric, offset) })
 }
 
-/// Sets a gauge.
+/// Sets a gauge, or adds a sample to a histogram.
 pub fn record_metric(metric: u32, value: u64) -> Result<()> {
     // SAFETY: takes numbers.
     check(unsafe { proxy_record_metric(metric, value) })
@@ -296,6 +298,22 @@ pub fn now() -> Timestamp {
     // no rule here turns into a trap.
     let _ = unsafe { clock_time_get(MONOTONIC, 1, &mut nanoseconds) };
     Timestamp(nanoseconds / 1_000_000)
+}
+
+/// Seconds since 1970, for people and their dashboards only: it may jump.
+#[cfg(target_os = "wasi")]
+pub fn wall_clock() -> u64 {
+    const REALTIME: u32 = 0;
+    let mut nanoseconds = 0;
+    // SAFETY: the out-pointer is valid for the call.
+    let _ = unsafe { clock_time_get(REALTIME, 1, &mut nanoseconds) };
+    nanoseconds / 1_000_000_000
+}
+
+/// As for [`now`].
+#[cfg(not(target_os = "wasi"))]
+pub fn wall_clock() -> u64 {
+    0
 }
 
 /// The module only ever runs as Wasm; this lets native tools check the crate.

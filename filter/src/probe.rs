@@ -1,7 +1,9 @@
 //! Root ids `role_probe` and `early_switch`: ask a node for its own role. The first asks the master, the second the
 //! replica that is being promoted, if there is one.
 
-use crate::{dns, filter_state::Destination, heartbeat, heartbeat::Pulse, host, secret, store, vm};
+use crate::{
+    dns, filter_state::Destination, heartbeat, heartbeat::Pulse, host, metrics, secret, store, vm,
+};
 use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types;
 use sentinel_core::{
@@ -9,6 +11,7 @@ use sentinel_core::{
     config::{EarlySwitchConfig, MasterName, Period, ProbeConfig},
     conversation::Credentials,
     probe::{Finding, Probe},
+    reply::Role,
     time::Timestamp,
 };
 use std::cell::{Cell, RefCell};
@@ -131,7 +134,10 @@ impl Prober {
                 match commands {
                     Ok(Some(commands)) => heartbeat::speak(id, &commands),
                     Ok(None) => {}
-                    Err(_) => self.end(id),
+                    Err(_) => {
+                        self.count("silent");
+                        self.end(id);
+                    }
                 }
             }
             (None, None) => {}
@@ -185,6 +191,10 @@ impl Prober {
         };
         match finding {
             Ok(Some(Finding::Role(role))) => {
+                self.count(match role {
+                    Role::Master => "master",
+                    Role::Replica => "replica",
+                });
                 let early = self.subject == Subject::Candidate;
                 store::update_topology(now, self.name(), |topology| {
                     topology.role(&node, role, early)
@@ -192,6 +202,7 @@ impl Prober {
                 true
             }
             Ok(Some(Finding::NotAllowed(message))) => {
+                self.count("refused");
                 store::update_topology(now, self.name(), |topology| {
                     topology.unprobed(&node, &message)
                 });
@@ -201,10 +212,17 @@ impl Prober {
             }
             Ok(None) => false,
             Err(_) => {
+                self.count("failed");
                 self.end(id);
                 false
             }
         }
+    }
+
+    /// Counts what came of a question.
+    fn count(&self, outcome: &str) {
+        let counter = metrics::by("outcome", outcome, "role_probes_total");
+        metrics::count(self.name(), &counter);
     }
 
     fn next_due(&self) -> Option<Timestamp> {

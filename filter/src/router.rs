@@ -9,7 +9,7 @@ use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types;
 use sentinel_core::{
     address::Address,
-    admission::{Action, Admission, Refusal, Verdict},
+    admission::{Action, Admission, REFUSALS, Refusal, Verdict},
     config::RouterConfig,
     time::Timestamp,
     topology::Route,
@@ -17,6 +17,9 @@ use sentinel_core::{
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
+
+/// How often the connections that a fence keeps back are counted.
+const FENCE_SHOWN_EVERY: Duration = Duration::from_millis(250);
 
 /// The root context's state: one listener's connections on this worker.
 pub struct Router {
@@ -32,7 +35,8 @@ pub struct Router {
     used: Cell<bool>,
     /// Of the host names, when the route was last made of them.
     names: Cell<u64>,
-    held_told: Cell<u32>,
+    /// What the gauges were told last: connections, held ones, fenced ones.
+    told: Cell<[u32; 3]>,
     /// The refusal that was logged last: each is told once until the topology changes.
     refusal_told: RefCell<Option<Refusal>>,
     undialled_told: RefCell<Option<Address>>,
@@ -46,6 +50,11 @@ impl Router {
             by_ip: config.by_address_cluster.clone(),
             by_name: config.by_name_cluster.clone(),
         };
+        let name = config.master_name.as_str();
+        metrics::declare(name, "connections_closed_by_switch_total");
+        for why in REFUSALS {
+            metrics::declare(name, &format!("connections_refused_{why}_total"));
+        }
         Self {
             id,
             destination,
@@ -55,7 +64,7 @@ impl Router {
             candidate: RefCell::default(),
             used: Cell::default(),
             names: Cell::default(),
-            held_told: Cell::new(0),
+            told: Cell::default(),
             refusal_told: RefCell::default(),
             undialled_told: RefCell::default(),
         }
@@ -140,15 +149,33 @@ impl Router {
         *self.undialled_told.borrow_mut() = Some(address.clone());
     }
 
-    /// Brings the gauge up to date.
-    fn show_held(&self) {
-        let held = self.admission.borrow().held();
-        let told = self.held_told.replace(held);
-        metrics::shift(
-            &self.name(),
-            "held_connections",
-            i64::from(held).saturating_sub(i64::from(told)),
-        );
+    /// Brings the gauges up to date, and tells how long clients were held.
+    fn show(&self) {
+        let (waits, connections, held, fenced, role) = {
+            let mut admission = self.admission.borrow_mut();
+            let connections = u32::try_from(admission.connections()).unwrap_or(u32::MAX);
+            (
+                admission.take_waits(),
+                connections,
+                admission.held(),
+                admission.fenced().unwrap_or(0),
+                admission.config().role.word(),
+            )
+        };
+        let name = self.name();
+        let [was, was_held, was_fenced] = self.told.replace([connections, held, fenced]);
+        let more = |now: u32, before: u32| i64::from(now).saturating_sub(i64::from(before));
+        let gauge = metrics::by("role", role, "connections");
+        metrics::shift(&name, &gauge, more(connections, was));
+        let gauge = metrics::by("role", role, "held_connections");
+        metrics::shift(&name, &gauge, more(held, was_held));
+        let gauge = metrics::by("role", role, "fenced_connections");
+        metrics::shift(&name, &gauge, more(fenced, was_fenced));
+        let histogram = metrics::by("role", role, "hold_duration_ms");
+        for wait in waits {
+            let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            metrics::sample(&name, &histogram, wait);
+        }
     }
 
     /// Carries out what the core decided, one stream after the other. Envoy calls back while it closes, so nothing is
@@ -252,10 +279,14 @@ impl vm::Wake for Router {
         self.follow(now);
         let actions = self.admission.borrow_mut().expire(now);
         self.perform(now, actions);
-        self.show_held();
+        self.show();
         let due = self.admission.borrow().next_due();
         let names = due.map(|_| self.named()).unwrap_or_default();
+        // Its connections are counted as they come, and it is short.
+        let fence = self.admission.borrow().fenced();
+        let fence = fence.map(|_| now.after(FENCE_SHOWN_EVERY));
         due.into_iter()
+            .chain(fence)
             .chain(names.iter().filter_map(dns::next_due))
             .min()
     }

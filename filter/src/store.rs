@@ -62,6 +62,7 @@ pub fn update_topology(
                     let epoch = topology.config_epoch().unwrap_or(0);
                     metrics::set(master_name, "config_epoch", epoch);
                 }
+                show(now, master_name, &before, &topology);
                 return;
             }
         }
@@ -104,6 +105,25 @@ fn update<V: Serialize + DeserializeOwned + Default + Clone + PartialEq, T>(
     None
 }
 
+/// What a change of the topology means for its metrics.
+fn show(now: Timestamp, master_name: &str, before: &Topology, topology: &Topology) {
+    let (old, new) = (before.route().master, topology.route().master);
+    if old != new {
+        for (node, value) in [(old, 0), (new, 1)] {
+            if let Some(node) = node {
+                let node = node.to_string();
+                let name = metrics::at(master_name, "node", &node, "current_master");
+                metrics::set(master_name, &name, value);
+            }
+        }
+    }
+    if let (Some(since), None) = (before.fenced_since(), topology.fenced_since()) {
+        let lasted = now.since(since).as_millis();
+        let lasted = u64::try_from(lasted).unwrap_or(u64::MAX);
+        metrics::sample(master_name, "fence_duration_ms", lasted);
+    }
+}
+
 fn tell(master_name: &str, facts: &[Fact]) {
     for fact in facts {
         match fact.severity() {
@@ -111,8 +131,12 @@ fn tell(master_name: &str, facts: &[Fact]) {
             Severity::Info => log::info!("{master_name}: {fact}"),
             Severity::Warn => log::warn!("{master_name}: {fact}"),
         }
-        if let Some(counter) = fact.counter() {
-            metrics::count(master_name, counter);
+        match (fact.counter(), fact) {
+            (Some(counter), Fact::Master { cause, .. }) => {
+                metrics::count(master_name, &metrics::by("cause", cause.word(), counter));
+            }
+            (Some(counter), _) => metrics::count(master_name, counter),
+            (None, _) => {}
         }
     }
 }

@@ -13,6 +13,8 @@ use sentinel_core::{
     address::Address,
     config::WatchConfig,
     conversation::{Conversation, ConversationError, Credentials, Output, Settings},
+    fact::Cause,
+    reply::MasterAddress,
     roster::{Problem, Roster, Target},
     time::Timestamp,
     topology::{Hold, Rules},
@@ -101,6 +103,7 @@ impl Watch {
             by_name: config.discovered_by_name_cluster.clone(),
             ..Destination::default()
         };
+        declare(&config);
         // What could not be reached with the configuration before may be now.
         let roster = config.masters.as_slice().first();
         if let Some(roster) = roster {
@@ -337,6 +340,10 @@ impl Watch {
                     }
                 }
                 Output::Answer(name, answer) => {
+                    if matches!(answer.address, MasterAddress::Known(_)) {
+                        let now = host::wall_clock();
+                        metrics::set(name.as_str(), "last_answer_timestamp_seconds", now);
+                    }
                     let slot = store::roster(self.roster()).last_slot();
                     store::update_topology(now, name.as_str(), |topology| {
                         topology.report(now, &self.rules, &sentinel, slot, &answer)
@@ -385,6 +392,7 @@ impl Watch {
             return;
         }
         metrics::count(self.roster(), "sentinel_conversations_total");
+        metrics::shift(self.roster(), &self.up(&seat.place), 1);
         match &seat.poll_only {
             None => log::info!("{}: watching {}", self.roster(), seat.sentinel),
             Some(why) => log::info!(
@@ -406,19 +414,30 @@ impl Watch {
             (seat.slot, seat.who())
         };
         let text = problem.map(ToString::to_string);
+        let error_kind = problem.map(ConversationError::word);
         let lasting = matches!(problem, Some(ConversationError::Credentials(_)));
         if lasting {
             metrics::count(self.roster(), "sentinel_auth_failures_total");
         }
         let problem = text.as_deref().map(|text| Problem { text, lasting });
+        self.count_failure(error_kind);
         self.leave(now, slot, &who, problem);
         vm::close_soon(id);
     }
 
-    fn leave(&self, now: Timestamp, slot: u32, who: &str, problem: Option<Problem<'_>>) {
-        if problem.is_some() {
-            metrics::count(self.roster(), "sentinel_failures_total");
+    fn count_failure(&self, kind: Option<&str>) {
+        if let Some(kind) = kind {
+            let counter = metrics::by("kind", kind, "sentinel_failures_total");
+            metrics::count(self.roster(), &counter);
         }
+    }
+
+    /// The gauge of the conversations with the Sentinel at this place.
+    fn up(&self, place: &str) -> String {
+        metrics::at(self.roster(), "sentinel", place, "sentinel_up")
+    }
+
+    fn leave(&self, now: Timestamp, slot: u32, who: &str, problem: Option<Problem<'_>>) {
         let news = store::update_roster(self.roster(), |roster| roster.leave(now, slot, problem));
         if let (Some(true), Some(problem)) = (news, problem) {
             log::warn!("{}: {who} given up: {}", self.roster(), problem.text);
@@ -430,12 +449,16 @@ impl Watch {
         let Some(seat) = self.conversations.borrow_mut().remove(&id) else {
             return;
         };
+        if seat.introduced {
+            metrics::shift(self.roster(), &self.up(&seat.place), -1);
+        }
         if seat.state == SeatState::Connected {
-            let text = if seat.heard {
-                "it closed the connection"
+            let (kind, text) = if seat.heard {
+                ("closed", "it closed the connection")
             } else {
-                "it cannot be reached"
+                ("unreachable", "it cannot be reached")
             };
+            self.count_failure(Some(kind));
             let problem = Problem {
                 text,
                 lasting: false,
@@ -461,6 +484,27 @@ impl Watch {
     fn rearm(&self, now: Timestamp, current: u32) {
         if let Some(due) = self.next_due() {
             vm::wake_at(now, self.id, due, current);
+        }
+    }
+}
+
+/// The counters whose first step is worth an alert.
+fn declare(config: &WatchConfig) {
+    for name in config.masters.as_slice() {
+        for counter in [
+            "disputed_answers_total",
+            "fences_total",
+            "fences_expired_total",
+            "master_down_total",
+            "role_mismatches_total",
+            "stale_answers_total",
+            "sentinel_auth_failures_total",
+        ] {
+            metrics::declare(name.as_str(), counter);
+        }
+        for cause in Cause::SWITCHES {
+            let counter = metrics::by("cause", cause.word(), "switches_total");
+            metrics::declare(name.as_str(), &counter);
         }
     }
 }

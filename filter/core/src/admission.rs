@@ -13,7 +13,7 @@
 
 mod refusal;
 
-pub use refusal::Refusal;
+pub use refusal::{Refusal, WORDS as REFUSALS};
 
 use crate::{
     address::Address,
@@ -21,6 +21,7 @@ use crate::{
     time::Timestamp,
     topology::Route,
 };
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 /// Envoy's id of a connection's filter context.
@@ -83,6 +84,8 @@ pub struct Admission {
     route: Route,
     streams: BTreeMap<StreamId, Stream>,
     held: u32,
+    /// How long those were held who no longer are, until somebody asks.
+    waits: Vec<Duration>,
     /// Connections per address, to give a replica to the one that has the fewest.
     load: BTreeMap<Address, u32>,
 }
@@ -96,6 +99,7 @@ impl Admission {
             route: Route::default(),
             streams: BTreeMap::new(),
             held: 0,
+            waits: Vec::new(),
             load: BTreeMap::new(),
         }
     }
@@ -110,6 +114,24 @@ impl Admission {
     #[must_use]
     pub fn held(&self) -> u32 {
         self.held
+    }
+
+    /// Connections whose clients' bytes the fence keeps back; `None` where there is no fence.
+    #[must_use]
+    pub fn fenced(&self) -> Option<u32> {
+        self.route.fenced_until?;
+        let fenced = self.streams.values().filter(|stream| {
+            matches!(
+                stream,
+                Stream::Dialled { paused: true, .. } | Stream::Live { paused: true, .. }
+            )
+        });
+        Some(u32::try_from(fenced.count()).unwrap_or(u32::MAX))
+    }
+
+    /// How long connections were held that have been led on or refused since the last time that this was asked.
+    pub fn take_waits(&mut self) -> Vec<Duration> {
+        core::mem::take(&mut self.waits)
     }
 
     /// All connections.
@@ -235,7 +257,9 @@ impl Admission {
         for id in ids {
             match self.streams.get(&id) {
                 Some(Stream::Held { since, .. }) if now.since(*since) >= bound && !fence_over => {
+                    let waited = now.since(*since);
                     let why = self.target(now, None).err().unwrap_or(Refusal::Unknown);
+                    self.waits.push(waited);
                     actions.push(self.refuse(id, why));
                 }
                 Some(Stream::Dialled { to, since, .. }) if now.since(*since) >= bound => {
@@ -302,12 +326,14 @@ impl Admission {
         let target = self.target(now, listener.as_ref());
         let fenced = self.is_fenced(now);
         match self.streams.get_mut(&id)? {
-            Stream::Held { .. } => {
+            Stream::Held { since, .. } => {
+                let waited = now.since(*since);
                 let to = match target {
                     Ok(to) => to,
                     Err(why @ Refusal::Loop(_)) => return Some(self.refuse(id, why)),
                     Err(_) => return None,
                 };
+                self.waits.push(waited);
                 self.take(id);
                 self.put(
                     id,

@@ -102,6 +102,17 @@ pub enum ListenerRole {
     Replica,
 }
 
+impl ListenerRole {
+    /// One word, for the label of a metric.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Master => "master",
+            Self::Replica => "replica",
+        }
+    }
+}
+
 /// Root id `sentinel_watch`: the conversations with the Sentinels.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]

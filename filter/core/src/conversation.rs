@@ -111,6 +111,19 @@ pub enum ConversationError {
     Silent,
 }
 
+impl ConversationError {
+    /// One word, for the label of a metric.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Credentials(_) => "credentials",
+            Self::Protocol(_) | Self::Unasked => "protocol",
+            Self::NotASentinel(_) => "not_a_sentinel",
+            Self::Silent => "silent",
+        }
+    }
+}
+
 impl fmt::Display for ConversationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -33,6 +33,32 @@ pub enum Cause {
     OwnRole,
 }
 
+impl Cause {
+    /// All that make one master follow another.
+    pub const SWITCHES: [Self; 6] = [
+        Self::PromotedEvent,
+        Self::SwitchEvent,
+        Self::NewerEpoch,
+        Self::Majority,
+        Self::EpochReset,
+        Self::OwnRole,
+    ];
+
+    /// One word, for the label of a metric.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::FirstAnswer => "first_answer",
+            Self::PromotedEvent => "promoted_slave",
+            Self::SwitchEvent => "switch_master",
+            Self::NewerEpoch => "newer_epoch",
+            Self::Majority => "majority",
+            Self::EpochReset => "lower_epoch",
+            Self::OwnRole => "own_role",
+        }
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

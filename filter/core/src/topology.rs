@@ -124,6 +124,7 @@ struct Dissent {
 struct Fence {
     by: String,
     candidate: Option<Address>,
+    since: Timestamp,
     until: Timestamp,
 }
 
@@ -229,6 +230,12 @@ impl Topology {
     #[must_use]
     pub fn config_epoch(&self) -> Option<u64> {
         self.master.as_ref().map(|master| master.config_epoch)
+    }
+
+    /// Since when clients' bytes are kept back, if they are.
+    #[must_use]
+    pub fn fenced_since(&self) -> Option<Timestamp> {
+        self.fence.as_ref().map(|fence| fence.since)
     }
 
     /// The replica that is being promoted right now, if one is.

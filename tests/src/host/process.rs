@@ -175,7 +175,14 @@ impl Process {
     /// A metric's value; zero if nobody defined it.
     #[must_use]
     pub fn metric(&self, name: &str) -> u64 {
-        self.hub.metrics.borrow().value(name).unwrap_or(0)
+        let metrics = self.hub.metrics.borrow();
+        let (prefix, last) = name.rsplit_once('.').unwrap_or(("", name));
+        let labelled = |known: &str| -> Option<bool> {
+            let label = known.strip_prefix(prefix)?.strip_suffix(last)?;
+            Some(label == "." || label.contains('='))
+        };
+        let names = metrics.names().filter(|name| labelled(name) == Some(true));
+        names.filter_map(|name| metrics.value(name)).sum()
     }
 
     /// The metrics' names.

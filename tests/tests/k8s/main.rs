@@ -1,5 +1,6 @@
 //! The Kubernetes files and the plain servers: held against the published schemas, and run.
 
+mod monitoring;
 mod oci;
 mod partitions;
 mod references;

@@ -95,6 +95,20 @@ impl fmt::Display for Explained<'_> {
     }
 }
 
+/// All the words below.
+pub const WORDS: [&str; 10] = [
+    "down",
+    "fenced",
+    "loop",
+    "no_replica",
+    "no_sentinel",
+    "not_master",
+    "too_many_held",
+    "unknown_name",
+    "unreachable",
+    "unresolved",
+];
+
 /// One word for each, the name of its counter.
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

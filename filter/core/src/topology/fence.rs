@@ -41,6 +41,7 @@ impl Topology {
         self.fence = Some(Fence {
             by: sentinel.to_owned(),
             candidate,
+            since: now,
             until: now.after(rules.fence_timeout),
         });
         self.generation = self.generation.saturating_add(1);

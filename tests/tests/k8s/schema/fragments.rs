@@ -197,6 +197,8 @@ fn foreign(name: &str) -> Vec<String> {
     match name {
         // Read by the programs themselves when the manifests are run.
         "webdis.json" => vec![],
+        // Of Prometheus and Grafana: see `monitoring`.
+        "alerts.yaml" | "redis-sentinel.json" => vec![],
         _ => vec![": nobody here knows what this file is".to_owned()],
     }
 }
