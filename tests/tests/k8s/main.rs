@@ -3,8 +3,11 @@
 mod monitoring;
 mod oci;
 mod partitions;
+mod proxy;
+mod redis;
 mod references;
 mod schema;
 mod servers;
 mod sidecar;
+mod system;
 mod tree;
