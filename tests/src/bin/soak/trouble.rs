@@ -115,8 +115,13 @@ impl Trouble {
                 sleep(NOTICED);
                 Ok(())
             }
-            Self::HangMaster(time) => hang(trial, master, *time),
-            Self::HangReplica(time) => hang(trial, replica, *time),
+            Self::HangMaster(time) => hang_master(trial, master, *time),
+            Self::HangReplica(time) => {
+                let replica = trial.cluster.node(replica)?.process();
+                replica.signal(Signal::SIGSTOP)?;
+                sleep(*time);
+                replica.signal(Signal::SIGCONT)
+            }
             Self::CutMaster(time) => cut(links, master, *time),
             Self::CutSentinel(time) => cut(links, trial.cluster.sentinels[1].port, *time),
             Self::RestartSentinel => trial.cluster.sentinels[0].restart(),
@@ -166,7 +171,7 @@ fn replica(trial: &Trial, master: u16) -> Result<u16> {
     ports.find(|port| *port != master).context("no replica")
 }
 
-fn hang(trial: &mut Trial, node: u16, time: Duration) -> Result<()> {
+fn hang_master(trial: &mut Trial, node: u16, time: Duration) -> Result<()> {
     trial
         .cluster
         .node(node)?
