@@ -12,13 +12,7 @@ use crate::render::Config;
 use crate::{secret, tools, wait};
 
 /// Pages of the admin interface that hold no secret. `/config_dump` is not among them: it shows an `inline` password.
-const OPEN_PAGES: [&str; 5] = [
-    "/stats",
-    "/clusters",
-    "/listeners",
-    "/certs",
-    "/runtime",
-];
+const OPEN_PAGES: [&str; 5] = ["/stats", "/clusters", "/listeners", "/certs", "/runtime"];
 
 /// Two workers: what one learns must reach the other.
 const WORKERS: &str = "2";

@@ -116,7 +116,7 @@ fn through_a_failover(system: &System, webdis: &Webdis<'_>, ending: Ending) -> R
     println!(
         "{ending:?}: {answers:?}, the longest wait {longest:?}, {acknowledged} acknowledged, the counter is {last}"
     );
-    // Answered by 503: what a connection was doing when it ended, and what came within the 0.1 s until the next one.
+    // Answered by 503: what a connection was doing when it ended, and what came until the next one.
     anyhow::ensure!(
         answers.keys().all(|status| [200, 503].contains(status)),
         "{answers:?}"
