@@ -12,7 +12,8 @@ use nix::sys::signal::Signal;
 
 use super::env::expand;
 use super::image::Image;
-use super::runtime::{self, Mount, Order, Program};
+use super::rootfs::Mount;
+use super::runtime::{self, Order, Program};
 use super::spec::{Container, PodSpec};
 use crate::net::Host;
 use crate::process::Process;

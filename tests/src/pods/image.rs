@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::runtime::Mount;
+use super::rootfs::Mount;
 use crate::tools;
 
 /// Where Debian's own programs are in the containers; their names in /usr/bin are links to here.

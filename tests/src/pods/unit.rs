@@ -12,12 +12,13 @@ use anyhow::{Context, Result};
 
 use super::container::{Running, Setup};
 use super::env;
+use super::hook::perform;
 use super::image::Image;
 use super::kubelet::log_of;
 use super::pod::{ContainerStatus, Pod};
-use super::probe::{Place, Prober, Verdict, ask};
-use super::runtime::Mount;
-use super::spec::{Action, Container, RestartPolicy};
+use super::probe::{Place, Prober, Verdict};
+use super::rootfs::Mount;
+use super::spec::{Container, RestartPolicy};
 use super::volumes::Volumes;
 use super::world::World;
 use crate::net::Host;
@@ -354,40 +355,5 @@ impl Unit {
         if let Ok(mut log) = File::options().create(true).append(true).open(&self.log) {
             let _ = writeln!(log, "--- {text}");
         }
-    }
-}
-
-/// A hook, at most until `end`.
-fn perform(
-    action: &Action,
-    container: &Container,
-    running: &Running,
-    address: Ipv4Addr,
-    end: Instant,
-    hard: &(dyn Fn() -> bool + Sync),
-) -> Result<()> {
-    match action {
-        Action::Exec { command } => {
-            let mut process = running.execute(command)?;
-            while Instant::now() < end && !hard() {
-                if let Some(status) = process.exited() {
-                    anyhow::ensure!(status.success(), "{status}: {}", process.log().trim_end());
-                    return Ok(());
-                }
-                sleep(Duration::from_millis(10));
-            }
-            anyhow::bail!(
-                "no end within the grace period: {}",
-                process.log().trim_end()
-            )
-        }
-        Action::Sleep { seconds } => {
-            let end = end.min(Instant::now() + Duration::from_secs(*seconds));
-            while Instant::now() < end && !hard() {
-                sleep(Duration::from_millis(10));
-            }
-            Ok(())
-        }
-        action => ask(action, container, address, Duration::from_secs(5)),
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use super::env::field;
 use super::objects::{Data, Objects};
 use super::pod::Identity;
-use super::runtime::Mount;
+use super::rootfs::Mount;
 use super::spec::{Container, KeyToPath, PodSpec, Source, Volume};
 
 const DEFAULT_MODE: u32 = 0o644;

@@ -7,6 +7,7 @@ mod proxy;
 mod redis;
 mod redis_cluster;
 mod references;
+mod runner;
 mod schema;
 mod servers;
 mod sidecar;
