@@ -30,7 +30,8 @@ impl Dns {
         fs::write(&names, "")?;
         let mut command = host.command("dnsmasq");
         command
-            .args(["--keep-in-foreground", "--log-facility=-", "--user=root"])
+            // Without this it would give up rights, and with that the kernel's promise to end it with us.
+            .arg("--no-daemon")
             .args(["--conf-file=/dev/null", "--pid-file="])
             // NXDOMAIN for everything that is not in the file: there is nobody else to ask.
             .args(["--no-resolv", "--no-hosts", "--local=/#/"])
