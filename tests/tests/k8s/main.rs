@@ -12,5 +12,6 @@ mod schema;
 mod servers;
 mod sidecar;
 mod system;
+mod tls;
 mod tree;
 mod webdis;

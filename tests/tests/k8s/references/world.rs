@@ -4,12 +4,20 @@ use redis_sentinel_tests::manifests::Document;
 use serde_json::{Map, Value};
 
 /// What a person makes before, as the documents say: kind, namespace, name, keys.
-const MADE_BEFORE: [(&str, &str, &str, &[&str]); 1] = [(
-    "Secret",
-    "my-app",
-    "redis-passwords",
-    &["redis-password", "sentinel-password"],
-)];
+const MADE_BEFORE: [(&str, &str, &str, &[&str]); 2] = [
+    (
+        "Secret",
+        "my-app",
+        "redis-passwords",
+        &["redis-password", "sentinel-password"],
+    ),
+    (
+        "Secret",
+        "redis",
+        "redis-proxy-tls",
+        &["tls.crt", "tls.key"],
+    ),
+];
 
 /// The objects of a kustomization, and what stands around them.
 pub struct World {

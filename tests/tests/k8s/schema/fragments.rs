@@ -17,7 +17,7 @@ pub fn check(document: &Document) -> Vec<String> {
         "EnvoyFilter" => patches(document),
         "ConfigMap" => files(document),
         "WasmPlugin" => wasm_plugin(document),
-        _ => vec![],
+        _ => arguments(document),
     }
 }
 
@@ -190,6 +190,28 @@ fn files(document: &Document) -> Vec<String> {
         complaints.extend(found.iter().map(|c| format!("{place}{}{c}", dot(c))));
     }
     complaints
+}
+
+/// What an Envoy is given on its command line, on top of its file.
+fn arguments(document: &Document) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let Some(pod) = document.pod_pointer() else {
+        return complaints;
+    };
+    for container in document.list(&format!("{pod}/spec/containers")) {
+        let words: Vec<_> = container["args"].as_array().into_iter().flatten().collect();
+        for pair in words.windows(2).filter(|pair| *pair[0] == "--config-yaml") {
+            let json = yaml_serde::from_str(pair[1].as_str().unwrap_or_default());
+            match json {
+                Ok(json) => complaints.extend(message(BOOTSTRAP, &json)),
+                Err(error) => complaints.push(error.to_string()),
+            }
+        }
+    }
+    complaints
+        .iter()
+        .map(|complaint| format!("--config-yaml: {complaint}"))
+        .collect()
 }
 
 /// Files that are not Envoy's.
