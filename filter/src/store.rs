@@ -18,11 +18,25 @@ const MAX_RACES: usize = 16;
 /// The value starts with its generation and a line feed, so that nobody parses what has not changed.
 pub fn topology_newer_than(master_name: &str, generation: Option<u64>) -> Option<Topology> {
     let (value, _) = host::shared_data(&topology_key(master_name)).ok()?;
-    let (head, body) = split(&value)?;
-    if Some(head) == generation {
+    if split(&value).map(|(head, _)| head) == generation {
         return None;
     }
-    serde_json::from_slice(body).ok()
+    parse(&value)
+}
+
+/// The topology of a value; `None` for one that nobody here wrote.
+fn parse(value: &[u8]) -> Option<Topology> {
+    const MOST: u64 = u64::MAX / 2; // beyond it there would soon be no next one
+    let (head, body) = split(value)?;
+    let topology: Topology = serde_json::from_slice(body).ok()?;
+    (topology.generation == head && head <= MOST).then_some(topology)
+}
+
+/// A topology that begins, at a generation that none had before: who follows must not take it for the one that it saw last.
+fn begin(now: Timestamp) -> Topology {
+    let mut topology = Topology::default();
+    topology.generation = now.0;
+    topology
 }
 
 /// Changes the topology of one master; tells, counts and spreads what came of it.
@@ -34,13 +48,8 @@ pub fn update_topology(
     let key = topology_key(master_name);
     for _ in 0..MAX_RACES {
         let (mut topology, cas) = match host::shared_data(&key) {
-            Ok((value, cas)) => (
-                split(&value)
-                    .and_then(|(_, body)| serde_json::from_slice(body).ok())
-                    .unwrap_or_default(),
-                cas,
-            ),
-            Err(_) => (Topology::default(), host::CREATE),
+            Ok((value, cas)) => (parse(&value).unwrap_or_else(|| begin(now)), cas),
+            Err(_) => (begin(now), host::CREATE),
         };
         let before = topology.clone();
         let facts = change(&mut topology);

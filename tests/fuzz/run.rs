@@ -87,6 +87,8 @@ struct Run {
     site: Site,
     clients: Vec<Conn>,
     more: Vec<Heartbeat>,
+    /// Sides whose listener leads to replicas now.
+    for_reads: BTreeSet<usize>,
 }
 
 /// Does what the bytes say; returns the log lines (without numbers) and metrics that it led to.
@@ -103,6 +105,7 @@ pub fn run(input: &[u8]) -> BTreeSet<String> {
         site,
         clients: Vec::new(),
         more: Vec::new(),
+        for_reads: BTreeSet::new(),
     };
     run.site.process.advance_ms(500);
     while !decisions.0.is_empty() {
@@ -254,6 +257,10 @@ impl Run {
                 let config = json!({ "master_name": NAME, "role": role, "hold_timeout": "1s", "max_held_connections": 3 });
                 if let Ok(root) = worker.root("redis_router", config) {
                     std::mem::replace(&mut self.site.sides[side].router, root).shut_down();
+                    self.for_reads.remove(&side);
+                    if role == "replica" {
+                        self.for_reads.insert(side);
+                    }
                 }
             }
             1 => {
@@ -314,8 +321,16 @@ impl Run {
         NODES
             .iter()
             .for_each(|node| self.site.process.restore(node));
+        let all = 0..self.site.sides.len();
+        let side = all.into_iter().find(|side| !self.for_reads.contains(side));
+        let side = side.unwrap_or_else(|| {
+            let config = json!({ "master_name": NAME });
+            let router = self.site.sides[0].worker.root("redis_router", config);
+            self.site.sides[0].router = router.expect("the configuration");
+            0
+        });
         let well = || {
-            let client = self.site.client(0);
+            let client = self.site.client(side);
             let upstream = client.upstream();
             client.close();
             self.site.process.advance_ms(500);
