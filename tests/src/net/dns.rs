@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 
 use super::{Host, Network};
 use crate::process::Process;
+use crate::wait;
 
 /// How long others may remember an answer: what CoreDNS says of a cluster's own names, unless told otherwise.
 const TTL: &str = "5";
@@ -39,6 +40,10 @@ impl Dns {
             .arg(format!("--listen-address={address}"))
             .arg(format!("--addn-hosts={}", names.display()));
         let process = host.start(&mut command, &dir.join("dns.log"))?;
+        // Before that a signal would end it.
+        wait::until_true("dnsmasq to run", wait::LONG, || {
+            process.log().contains("started")
+        })?;
         Ok(Self {
             address,
             names,
