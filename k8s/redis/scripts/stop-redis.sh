@@ -7,11 +7,15 @@ set -eu
 me=$POD_NAME.redis-nodes.$NAMESPACE.svc.$CLUSTER_DOMAIN
 [ "$(echo ROLE | ask_redis 127.0.0.1 | head -n 1)" = master ] || exit 0
 
-# The Sentinel that leads tells the proxies in advance; one that has only just started may not have been found by all of them.
-settled() { # settled <number>: whether it is up for 10 s. Later any will do
-    [ $(($(date +%s) - begin)) -lt 15 ] || return 0
-    uptime=$(echo INFO server | ask_sentinel "$(sentinel_node "$1")" | tr -d '\r' | sed -n 's/^uptime_in_seconds://p')
-    [ "${uptime:-0}" -ge 10 ]
+# The Sentinel that leads tells the proxies in advance; one that has only just started may not have been found by all of them. So
+# the one that is up for the longest leads, and in the first 15 s only if that is half a minute.
+oldest_first() {
+    least=30
+    [ $(($(date +%s) - begin)) -lt 15 ] || least=0
+    for number in $(numbers "$SENTINELS"); do
+        uptime=$(echo INFO server | ask_sentinel "$(sentinel_node "$number")" | tr -d '\r' | sed -n 's/^uptime_in_seconds://p')
+        echo "${uptime:--1} $number"
+    done | sort -rn | awk -v least="$least" '$1 >= least { print $2 }'
 }
 
 begin=$(date +%s)
@@ -23,8 +27,7 @@ while [ "$(date +%s)" -lt "$end" ]; do
     "$me")
         # Again after 10 s: a failover may have found no replica good enough.
         if [ $(($(date +%s) - asked)) -ge 10 ]; then
-            for sentinel in $(numbers "$SENTINELS"); do
-                settled "$sentinel" || continue
+            for sentinel in $(oldest_first); do
                 if [ "$(echo "SENTINEL FAILOVER $MASTER_NAME" | ask_sentinel "$(sentinel_node "$sentinel")")" = OK ]; then
                     asked=$(date +%s)
                     break
