@@ -81,7 +81,10 @@ fn every_shape_of_service_leads_to_the_master_through_planned_and_unplanned_fail
         }
     }
     for pod in [&by_ip, &image] {
-        assert_ne!(answers(pod, at(SERVICE, 6380))?, 0, "a read is a replica's");
+        // Until the Sentinels have named the replicas, the master stands in for them.
+        wait::until_true("a read to be a replica's", wait::LONG, || {
+            answers(pod, at(SERVICE, 6380)).is_ok_and(|node| node != 0)
+        })?;
         wait::until_true("/ready", wait::LONG, || {
             pod.get(9902, "/ready")
                 .is_ok_and(|(status, _)| status == 200)
