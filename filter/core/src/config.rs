@@ -58,35 +58,36 @@ const CREDENTIALS: &str = "credentials";
 pub struct RouterConfig {
     /// The master's name, as in `sentinel monitor <name> …`.
     pub master_name: MasterName,
-    /// Which nodes this listener leads to.
+    /// Which nodes this listener leads to. `replica`: the healthy replica with the fewest connections of this worker.
     #[serde(default)]
     pub role: ListenerRole,
-    /// With `role: replica`: lead to the master while no replica may serve reads. `false` lets clients wait for one instead,
-    /// and closes them when the last one goes.
+    /// With `role: replica`: lead to the master while no replica may serve reads. `false`: clients wait for one
+    /// (`hold_timeout`), and those of the last one are closed when it goes.
     #[serde(default = "yes")]
     pub fallback_to_master: bool,
-    /// How long a client waits for a master before it is told `-MASTERDOWN`.
+    /// How long a client waits for a master, or for the node to accept, before it is told `-MASTERDOWN`.
     #[serde(default = "ten_seconds")]
     pub hold_timeout: Span,
-    /// Most connections that wait, per worker and listener; more are told `-MASTERDOWN` at once.
+    /// Most clients that wait, per worker and listener. More are told `-MASTERDOWN` at once.
     #[serde(default = "max_held")]
     pub max_held_connections: u32,
-    /// The Envoy cluster that answers `-MASTERDOWN`; empty closes without a word.
+    /// The Envoy cluster that answers `-MASTERDOWN`. Empty: the connection is closed without a word.
     #[serde(default = "masterdown")]
     pub masterdown_cluster: String,
-    /// Envoy cluster for a node that is announced by address, as a template with `{host}` and `{port}`
-    /// (`outbound|{port}||{host}` in a mesh). Empty: the cluster that `tcp_proxy` names, of type `ORIGINAL_DST`.
+    /// The Envoy cluster for a node, with `{host}` and `{port}` in it, such as `outbound|{port}||{host}` in a mesh. Empty:
+    /// the cluster that `tcp_proxy` names, of type `ORIGINAL_DST`.
     #[serde(default)]
     pub cluster_template: ClusterTemplate,
-    /// Envoy cluster of type `dynamic_forward_proxy` for a node that is announced by host name. Empty: the module resolves
-    /// names itself, by the resolver of the machine or pod.
+    /// The `dynamic_forward_proxy` cluster for nodes that Sentinel announces by host name. Empty: the module has Envoy
+    /// resolve names, by the resolver of the machine or pod.
     #[serde(default)]
     pub by_name_cluster: String,
-    /// Envoy cluster of type `ORIGINAL_DST` for a node that is announced by address. Empty: the one that `tcp_proxy`
-    /// names. Needed only where names and addresses are announced in turn.
+    /// The `ORIGINAL_DST` cluster for nodes that are announced by address. Empty: the cluster that `tcp_proxy` names. Needed
+    /// only where names and addresses are announced in turn.
     #[serde(default)]
     pub by_address_cluster: String,
-    /// Addresses that lead back to this proxy (its Service, its load balancer). Never routed to, whatever a Sentinel says.
+    /// Addresses that lead back to this proxy (its Service, its load balancer, its admin interface). Never routed to, whatever
+    /// a Sentinel says. The listener's own address is known without being listed.
     #[serde(default)]
     pub own_addresses: Vec<Address>,
 }
@@ -117,36 +118,38 @@ impl ListenerRole {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WatchConfig {
-    /// The masters to follow, by name.
+    /// The masters to follow.
     pub masters: MasterNames,
-    /// How often each watched Sentinel is asked while nothing is going on: events arrive at once in between. At most 1 s
-    /// where events are not to be had, at most 0.5 s around a failover.
+    /// How often each Sentinel is asked while nothing happens; events arrive at once in between. At most 1 s where events are
+    /// not to be had, at most 0.5 s while something is going on.
     #[serde(default = "every_five_seconds")]
     pub poll_interval: Period,
-    /// How long a Sentinel may take to answer before it is given up.
+    /// How long a Sentinel may take to answer before it is given up and another one takes its slot.
     #[serde(default = "every_second")]
     pub reply_timeout: Period,
-    /// The longest time that clients' bytes are kept back around a promotion; `0s` turns the fence off.
+    /// The longest time that clients' bytes are held back around a promotion. `0s` turns the fence off.
     #[serde(default = "three_seconds")]
     pub fence_timeout: Span,
-    /// How long a majority must keep naming a lower config-epoch before it is followed (Sentinels rebuilt from scratch).
+    /// How long a majority must keep naming a lower config-epoch before it is followed (Sentinels rebuilt from scratch). Six
+    /// times as long while one Sentinel still stands by the higher one.
     #[serde(default = "five_seconds")]
     pub epoch_reset_delay: Span,
-    /// The `ORIGINAL_DST` cluster that reaches Sentinels that were learnt; empty stays with the seeds.
+    /// The `ORIGINAL_DST` cluster that reaches Sentinels that were learnt. Empty, and no `discovered_by_name_cluster`: stay
+    /// with the seeds.
     #[serde(default)]
     pub discovered_cluster: String,
-    /// The `dynamic_forward_proxy` cluster that reaches learnt Sentinels announced by host name. Empty: the module resolves
-    /// their names itself.
+    /// The `dynamic_forward_proxy` cluster that reaches learnt Sentinels announced by host name. Empty: the module has Envoy
+    /// resolve their names.
     #[serde(default)]
     pub discovered_by_name_cluster: String,
-    /// Ask for the replicas too; needed by listeners with `role: replica`.
+    /// Ask for the replicas too. Needed by listeners with `role: replica`.
     #[serde(default)]
     pub replicas: bool,
-    /// A replica further behind the most advanced one than this many bytes of the replication stream serves no reads;
-    /// 0 is no bound. Sentinel looks at the offsets every 10 s.
+    /// A replica that is further behind the most advanced one, by bytes of the replication stream, serves no reads. 0: no
+    /// bound. Sentinel reads the offsets every 10 s.
     #[serde(default)]
     pub max_replica_lag_bytes: u64,
-    /// What the Sentinels want to hear (`AUTH`); not Redis' own credentials.
+    /// `AUTH` for the Sentinels. Not Redis' own.
     #[serde(default)]
     pub credentials: Option<CredentialsConfig>,
 }
@@ -155,7 +158,7 @@ pub struct WatchConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProbeConfig {
-    /// The master to ask, by name.
+    /// The master to ask.
     pub master_name: MasterName,
     /// How often.
     #[serde(default = "every_five_seconds")]
@@ -172,7 +175,7 @@ pub struct ProbeConfig {
     /// As for `redis_router`.
     #[serde(default)]
     pub by_address_cluster: String,
-    /// A Redis user that may run `ROLE`; without one, a Redis that wants a password is not asked.
+    /// A Redis user that may run `ROLE`. Without one, a Redis that wants a password is not asked.
     #[serde(default)]
     pub credentials: Option<CredentialsConfig>,
 }
@@ -182,9 +185,10 @@ pub struct ProbeConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EarlySwitchConfig {
-    /// The master whose replicas to ask, by name.
+    /// The master whose replicas to ask.
     pub master_name: MasterName,
-    /// Off by default: a switch before Sentinel's own word is wrong if the leading Sentinel dies in that very second.
+    /// On or off. Off by default: a switch before Sentinel's own word is wrong if the leading Sentinel dies in that very
+    /// second.
     #[serde(default)]
     pub enabled: bool,
     /// How long the node may take to answer.
@@ -199,7 +203,7 @@ pub struct EarlySwitchConfig {
     /// As for `redis_router`.
     #[serde(default)]
     pub by_address_cluster: String,
-    /// A Redis user that may run `ROLE`; without one, a Redis that wants a password is not asked.
+    /// A Redis user that may run `ROLE`. Without one, a Redis that wants a password is not asked.
     #[serde(default)]
     pub credentials: Option<CredentialsConfig>,
 }
@@ -208,7 +212,7 @@ pub struct EarlySwitchConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReadinessConfig {
-    /// All of these must have a known master.
+    /// All of these must be known.
     pub masters: MasterNames,
 }
 
@@ -216,10 +220,10 @@ pub struct ReadinessConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CredentialsConfig {
-    /// ACL user (6.2 and later); empty for the password alone.
+    /// ACL user (Redis and Sentinel 6.2 or newer). Empty: the password alone.
     #[serde(default)]
     pub username: Word,
-    /// Where the password is.
+    /// Where the password is: `environment` or `inline`.
     pub password: Secret,
 }
 
