@@ -4,7 +4,7 @@ export PATH := $(PATH):$(CURDIR)/target/tools/redis:$(CURDIR)/target/tools/deny/
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 MODULE := filter/build.sh
 
-.PHONY: help setup wasm k8s oci tools run failover test lint fmt measure versions marathon idle growth soak partitions trap clean fuzz reproducible deny audit
+.PHONY: help setup wasm k8s oci docs tools run failover test lint fmt measure versions marathon idle growth soak partitions trap clean fuzz reproducible deny audit
 
 help: ## this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | expand -t 12
@@ -31,6 +31,9 @@ failover: tools ## a live client through a failover of a running `make run` (HOW
 k8s: wasm ## what `kubectl apply --server-side -k k8s/all` needs: the module, and random passwords if there are none
 	@for dir in proxy istio/module-file; do cp target/wasm32-wasip1/release/redis_sentinel_filter.wasm k8s/$$dir/; done
 	@k8s/passwords/generate.sh
+
+docs: ## docs/configuration.md, written anew from the code
+	@WRITE_DOCS=1 cargo test --locked -q -p redis-sentinel-tests --test docs the_reference_is_what_the_code_says
 
 oci: wasm tools ## the module as an OCI image for Istio's WasmPlugin and for image volumes: target/oci
 	@target/debug/oci

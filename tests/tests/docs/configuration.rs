@@ -10,18 +10,21 @@ use sentinel_core::config::{
 use serde_json::{Map, Value, json};
 
 use crate::markdown::{read, section, table};
+use crate::reference::PAGE;
 
 /// What a plugin makes of a configuration: its Debug form, or its refusal.
-type Plugin = fn(&Value) -> Result<String, String>;
+pub type Plugin = fn(&Value) -> Result<String, String>;
 
-fn plugin<T: for<'de> serde::Deserialize<'de> + Debug>(value: &Value) -> Result<String, String> {
+pub fn plugin<T: for<'de> serde::Deserialize<'de> + Debug>(
+    value: &Value,
+) -> Result<String, String> {
     parse::<T>(value.to_string().as_bytes())
         .map(|config| format!("{config:?}"))
         .map_err(|error| error.to_string())
 }
 
 /// The tables by their headings, the code that each describes, and what is required there.
-fn plugins() -> [(&'static str, Plugin, Value); 6] {
+pub fn plugins() -> [(&'static str, Plugin, Value); 6] {
     let name = || json!({ "master_name": "m" });
     let names = || json!({ "masters": ["m"] });
     [
@@ -39,7 +42,7 @@ fn plugins() -> [(&'static str, Plugin, Value); 6] {
 }
 
 /// The fields that the code knows, from its own refusal: "unknown field `x`, expected one of `a`, `b`".
-fn fields_of_code(plugin: Plugin) -> BTreeSet<String> {
+pub fn fields_of_code(plugin: Plugin) -> BTreeSet<String> {
     let refusal = plugin(&json!({ "no_such_field": 1 })).expect_err("unknown fields are refused");
     let (_, known) = refusal
         .split_once("expected")
@@ -52,7 +55,7 @@ fn fields_of_code(plugin: Plugin) -> BTreeSet<String> {
         .collect()
 }
 
-fn with(minimal: &Value, field: &str, value: Option<Value>) -> Value {
+pub fn with(minimal: &Value, field: &str, value: Option<Value>) -> Value {
     let mut config: Map<String, Value> = minimal.as_object().expect("an object").clone();
     match value {
         Some(value) => config.insert(field.to_owned(), value),
@@ -67,8 +70,8 @@ fn complaints(rows: &[Vec<String>], plugin: Plugin, minimal: &Value) -> Vec<Stri
     let code = fields_of_code(plugin);
     let mut told = BTreeSet::new();
     for row in rows {
-        let [field, _, default, _] = row.as_slice() else {
-            complaints.push(format!("{row:?} is not field, type, default, meaning"));
+        let [field, _, default, ..] = row.as_slice() else {
+            complaints.push(format!("{row:?} is not field, type, default, …"));
             continue;
         };
         let field = field.trim_matches('`').to_owned();
@@ -100,10 +103,9 @@ fn complaints(rows: &[Vec<String>], plugin: Plugin, minimal: &Value) -> Vec<Stri
 
 #[test]
 fn the_tables_are_true() {
-    let readme = read("README.md");
-    let configuration = section(&readme, "Configuration").expect("the section Configuration");
+    let page = read(PAGE);
     for (heading, plugin, minimal) in plugins() {
-        let text = section(configuration, heading).unwrap_or_else(|| panic!("no table {heading}"));
+        let text = section(&page, heading).unwrap_or_else(|| panic!("no table {heading}"));
         let complaints = complaints(&table(text), plugin, &minimal);
         assert!(
             complaints.is_empty(),
@@ -118,8 +120,8 @@ fn the_tables_are_true() {
 fn the_sources_of_a_password_are_told() {
     let refusal = plugin::<Secret>(&json!({ "no_such_source": "x" })).expect_err("refused");
     let (_, known) = refusal.split_once("expected").expect("what it knows");
-    let readme = read("README.md");
-    let text = section(&readme, "`credentials`").expect("the section credentials");
+    let page = read(PAGE);
+    let text = section(&page, "`credentials`").expect("the section credentials");
     for source in known.split('`').skip(1).step_by(2) {
         assert!(text.contains(source), "`{source}` is not told");
     }

@@ -1,4 +1,4 @@
-//! What README.md and DESIGN.md say, held against the code: a page that lies is worse than none.
+//! What README.md, DESIGN.md and docs/ say, held against the code: a page that lies is worse than none.
 
 mod commands;
 mod configuration;
@@ -6,5 +6,7 @@ mod design;
 mod licence;
 mod markdown;
 mod names;
+mod reference;
+mod releases;
 mod security;
 mod supply_chain;
