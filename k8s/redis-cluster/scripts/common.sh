@@ -6,12 +6,13 @@ node() { # node <number>: its name
 }
 
 # Redis Cluster speaks of addresses, of the same family as this pod's.
-address_of() { # address_of <name>
+addresses_of() { # addresses_of <name>
     case $POD_IP in
     *:*) getent ahostsv6 "$1" ;;
     *) getent ahostsv4 "$1" ;;
-    esac | awk 'NR == 1 { print $1 }'
+    esac | awk '!seen[$1]++ { print $1 }'
 }
+address_of() { addresses_of "$1" | head -n 1; }
 
 say() { # each message once, until another one follows
     [ "$*" = "${said:-}" ] || echo "$(date -u +%T) $*" >&2

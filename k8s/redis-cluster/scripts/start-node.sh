@@ -1,10 +1,9 @@
 #!/bin/sh
-# Starts a node of the cluster. A node knows the others by address (nodes.conf), and after a restart every address may be another
-# one: its own is announced anew, and those of the others are corrected by their names, so that even a cluster whose pods all
-# restarted at once finds itself again.
+# Starts a node of the cluster. It announces the address that its pod has now; those of the others, in nodes.conf, are left as they
+# are: DNS may not know the new ones yet, or may still give an old one that is another node's by now. See watch-addresses.sh.
 #
 # Addresses, not names, are what nodes tell clients: Envoy and most clients expect them in CLUSTER SLOTS. The names go along
-# (cluster-announce-hostname); that is how they get into nodes.conf.
+# (cluster-announce-hostname), for people who read CLUSTER NODES.
 set -eu
 . /scripts/common.sh
 
@@ -15,25 +14,7 @@ case $REDIS_PASSWORD in
     ;;
 esac
 
-correct() { # nodes.conf on stdin: <id> <address>:<port>@<bus port>,<name>[,…] …
-    while read -r id place rest; do
-        name=$(echo "$place" | cut -d, -f2)
-        case $place in
-        *:*@*,?*)
-            address=$(address_of "$name")
-            port=$(echo "$place" | sed 's/@.*//; s/.*://')
-            [ -z "$address" ] || place="$address:$port@${place#*@}"
-            ;;
-        esac
-        echo "$id $place $rest"
-    done
-}
-
 umask 077
-if [ -s /data/nodes.conf ]; then
-    correct </data/nodes.conf >/data/nodes.conf.new
-    mv /data/nodes.conf.new /data/nodes.conf
-fi
 {
     cat /config/redis.conf
     echo "dir /data"

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::process::Output;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -100,6 +101,11 @@ impl Kube {
     /// From now on new pods start after a delay of at most `longest`, by chance: as images are pulled and volumes attached.
     pub fn delay_starts(&self, seed: u64, longest: Duration) {
         self.world.delay_starts(seed, longest);
+    }
+
+    /// The next pod of that name gets this address, which may be one that another pod had: elsewhere pods get new ones only.
+    pub fn give_address(&self, pod: &str, address: Ipv4Addr) {
+        self.world.mean(pod, address);
     }
 
     /// The pods of a workload that are there, terminating ones too, by name.

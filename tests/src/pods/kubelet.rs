@@ -84,7 +84,15 @@ fn live(world: &Arc<World>, pod: &Arc<Pod>) -> Result<()> {
         fs::remove_dir_all(dir.join("volumes")).ok();
         sleep(Duration::from_millis(100));
     };
-    let host = world.network().host(pod.name())?;
+    let host = loop {
+        if let Some(host) = world.host(pod.name())? {
+            break host;
+        }
+        if world.ended() || pod.lock().ending.is_some() {
+            return Ok(());
+        }
+        sleep(TICK);
+    };
     world.write_names(&pod.spec, &pod.identity, host.address(), &dir)?;
     {
         let mut status = pod.lock();

@@ -17,7 +17,7 @@ use super::objects::Objects;
 use super::pod::{Identity, Pod};
 use super::policy::Member;
 use super::spec::PodSpec;
-use crate::net::{Dns, Network};
+use crate::net::{Dns, Host, Network};
 
 /// Where kubeadm puts the cluster's DNS.
 pub const DNS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
@@ -31,6 +31,8 @@ pub struct World {
     pods: Mutex<Vec<Arc<Pod>>>,
     members: Mutex<Vec<Arc<Member>>>,
     addresses: Mutex<BTreeMap<(String, String), Ipv4Addr>>,
+    /// Which address the next pod of a name is to have.
+    meant: Mutex<BTreeMap<String, Ipv4Addr>>,
     /// Seed, and the longest time that a pod's images are "pulled".
     delays: Mutex<(u64, Duration)>,
     events: Mutex<File>,
@@ -66,6 +68,7 @@ impl World {
             pods: Mutex::default(),
             members: Mutex::new(vec![Arc::new(server)]),
             addresses: Mutex::default(),
+            meant: Mutex::default(),
             delays: Mutex::default(),
             events: Mutex::new(File::create(dir.join("events.log"))?),
             begin: Instant::now(),
@@ -130,6 +133,27 @@ impl World {
         let mut hasher = DefaultHasher::new();
         (seed, number).hash(&mut hasher);
         longest.mul_f64(f64::from(u32::try_from(hasher.finish() % 1000).unwrap_or(0)) / 1000.0)
+    }
+
+    /// The next pod of that name gets this address, once the pod that has it is gone.
+    pub fn mean(&self, pod: &str, address: Ipv4Addr) {
+        lock(&self.meant).insert(pod.to_owned(), address);
+    }
+
+    /// The network's side of a new pod; nothing yet if it must wait for its address.
+    pub fn host(&self, pod: &str) -> Result<Option<Host>> {
+        let Some(address) = lock(&self.meant).get(pod).copied() else {
+            return self.network.host(pod).map(Some);
+        };
+        let taken = |pod: &Arc<Pod>| {
+            let status = pod.lock();
+            status.address == Some(address) && !status.gone
+        };
+        if self.pods().iter().any(taken) {
+            return Ok(None);
+        }
+        lock(&self.meant).remove(pod);
+        self.network.host_at(pod, address).map(Some)
     }
 
     /// The image of that name.

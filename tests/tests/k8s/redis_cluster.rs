@@ -1,21 +1,18 @@
 //! The sharded cluster of `k8s/redis-cluster`, behind Envoy as one Redis.
 
-use std::collections::BTreeSet;
+mod cluster;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 use redis_sentinel_tests::net;
-use redis_sentinel_tests::pods::{Client, Ending, Kube, Phase};
-use redis_sentinel_tests::resp::{Connection, Value};
+use redis_sentinel_tests::pods::Ending;
 use redis_sentinel_tests::wait;
 
-use crate::system::{LONG, manifests};
-
-const KEYS: usize = 500;
-const REPLY: Duration = Duration::from_secs(10);
+use crate::system::LONG;
+use cluster::{Cluster, NODES, PROXIES};
 
 #[test]
 fn it_is_made_once_and_outlives_addresses_and_masters() {
@@ -58,6 +55,27 @@ fn it_is_made_once_and_outlives_addresses_and_masters() {
     assert_eq!(cluster.members().unwrap(), members);
 }
 
+/// All pods end at the same moment, and no node has an address that another one knows: they find each other, and Envoy finds them.
+#[test]
+fn it_finds_itself_when_all_addresses_changed() {
+    if net::missing() {
+        return;
+    }
+    let cluster = Cluster::start().unwrap();
+    cluster.write().unwrap();
+    let members = cluster.members().unwrap();
+    // Envoy too, which then starts before the nodes serve, and while DNS still knows the old addresses.
+    cluster.replace(&[NODES, PROXIES], &members).unwrap();
+    // Envoy runs on and knows nobody any more. And each node has an address at which the others expect another one.
+    let pods = cluster.kube.pods_of(NODES.0, NODES.1);
+    let mut addresses: Vec<_> = pods.iter().filter_map(|pod| pod.status().address).collect();
+    addresses.rotate_left(1);
+    for (pod, address) in pods.iter().zip(addresses) {
+        cluster.kube.give_address(pod.name(), address);
+    }
+    cluster.replace(&[NODES], &members).unwrap();
+}
+
 #[test]
 fn it_grows_and_shrinks_under_its_clients() {
     if net::missing() {
@@ -97,151 +115,4 @@ fn grow_and_shrink(cluster: &Cluster) -> Result<()> {
     cluster.wait_until_ready()?;
     ensure!(cluster.members()?.len() == 6);
     cluster.read()
-}
-
-/// The cluster, and an application.
-struct Cluster {
-    kube: Kube,
-    app: Client,
-    password: String,
-}
-
-impl Cluster {
-    /// Made by its Job, and behind Envoy.
-    fn start() -> Result<Self> {
-        let kube = Kube::new()?;
-        let app = kube.client("app", "shop", &[("redis-client", "true")])?;
-        kube.apply(manifests(&["redis-cluster", "passwords"])?)?;
-        let objects = kube.world().objects();
-        let data = objects.data("Secret", "redis", "redis-passwords")?;
-        drop(objects);
-        let password = data.and_then(|mut data| data.remove("redis-password"));
-        let cluster = Self {
-            kube,
-            app,
-            password: String::from_utf8(password.context("no password")?)?,
-        };
-        cluster.wait_for_job()?;
-        cluster.wait_until_ready()?;
-        // The Service hears of ready pods a moment later.
-        wait::until_true("Envoy", LONG, || cluster.connect().is_ok())?;
-        Ok(cluster)
-    }
-
-    fn wait_for_job(&self) -> Result<()> {
-        let done = || {
-            let pods = self.kube.pods_of("Job", "redis-cluster-create");
-            pods.iter()
-                .any(|pod| pod.status().phase == Phase::Succeeded)
-        };
-        wait::until_true("the Job to be done", LONG, done).with_context(|| self.kube.describe())
-    }
-
-    /// `kubectl scale`, until there are that many pods.
-    fn scale(&self, replicas: usize) -> Result<()> {
-        let set = ("StatefulSet", "redis-cluster");
-        let number = u64::try_from(replicas)?;
-        self.kube.scale(set.0, "redis", set.1, number)?;
-        let scaled = || self.kube.pods_of(set.0, set.1).len() == replicas;
-        wait::until_true("the pods to be as many", LONG, scaled)
-    }
-
-    fn wait_until_ready(&self) -> Result<()> {
-        let ready = || {
-            [
-                ("StatefulSet", "redis-cluster"),
-                ("Deployment", "redis-cluster-proxy"),
-            ]
-            .iter()
-            .all(|(kind, name)| {
-                self.kube
-                    .pods_of(kind, name)
-                    .iter()
-                    .all(|pod| pod.is_ready())
-            })
-        };
-        wait::until_true("all pods to be ready", LONG, ready).with_context(|| self.kube.describe())
-    }
-
-    /// One of the scripts, in the first node.
-    fn script(&self, name: &str, arguments: &[&str]) -> Result<String> {
-        let script = format!("/scripts/{name}");
-        let command = [&["sh", script.as_str()], arguments].concat();
-        let output = self.kube.exec("redis-cluster-0", "redis", &command)?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{name}: {text}{errors}");
-        Ok(text)
-    }
-
-    /// One command to a node, from its own container.
-    fn ask(&self, pod: &str, command: &str) -> Result<String> {
-        let command = format!("REDISCLI_AUTH=$REDIS_PASSWORD redis-cli {command}");
-        let output = self.kube.exec(pod, "redis", &["sh", "-c", &command])?;
-        Ok(String::from_utf8(output.stdout)?)
-    }
-
-    /// The ids of all members, as the first node knows them.
-    fn members(&self) -> Result<BTreeSet<String>> {
-        let nodes = self.ask("redis-cluster-0", "CLUSTER NODES")?;
-        let ids = nodes.lines().filter_map(|line| line.split(' ').next());
-        Ok(ids.map(str::to_owned).collect())
-    }
-
-    /// The pods that have slots, each by its own word.
-    fn masters(&self) -> Result<BTreeSet<String>> {
-        self.masters_but("")
-    }
-
-    fn masters_but(&self, silent: &str) -> Result<BTreeSet<String>> {
-        let mut masters = BTreeSet::new();
-        for pod in self.kube.pods_of("StatefulSet", "redis-cluster") {
-            if pod.name() != silent {
-                let nodes = self.ask(pod.name(), "CLUSTER NODES")?;
-                let own = nodes.lines().find(|line| line.contains("myself"));
-                let fields: Vec<_> = own.context("no myself")?.split(' ').collect();
-                if fields[2].contains("master") && fields.len() > 8 {
-                    masters.insert(pod.name().to_owned());
-                }
-            }
-        }
-        Ok(masters)
-    }
-
-    fn connect(&self) -> Result<Connection> {
-        let mut connection = self.app.connect("redis-cluster.redis", 6379, REPLY)?;
-        match connection.call(&["AUTH", &self.password])? {
-            Value::Error(text) => anyhow::bail!("{text}"),
-            _ => Ok(connection),
-        }
-    }
-
-    /// Keys in all slots, through Envoy.
-    fn write(&self) -> Result<()> {
-        let mut connection = self.connect()?;
-        for key in 0..KEYS {
-            let reply = connection.call(&["SET", &format!("key:{key}"), &key.to_string()])?;
-            ensure!(reply == Value::Text(b"OK".to_vec()), "{key}: {reply:?}");
-        }
-        Ok(())
-    }
-
-    /// All of them are there.
-    fn read(&self) -> Result<()> {
-        let mut connection = self.connect()?;
-        for key in 0..KEYS {
-            let reply = connection.call(&["GET", &format!("key:{key}")])?;
-            ensure!(reply.text() == Some(key.to_string()), "{key}: {reply:?}");
-        }
-        Ok(())
-    }
-
-    fn wait_for_keys(&self) -> Result<()> {
-        let mut last = Ok(());
-        let outcome = wait::until_true("all keys", LONG, || {
-            last = self.read();
-            last.is_ok()
-        });
-        outcome.with_context(|| format!("{last:?}"))
-    }
 }
