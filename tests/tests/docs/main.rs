@@ -4,6 +4,7 @@ mod commands;
 mod configuration;
 mod design;
 mod licence;
+mod logs;
 mod markdown;
 mod names;
 mod reference;
