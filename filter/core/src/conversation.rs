@@ -14,7 +14,7 @@ use crate::{
     config::MasterName,
     event::{self, Event},
     reply::{self, MasterAddress, MasterState, Peer},
-    resp::{Frame, Reader, RespError, write_command},
+    resp::{Frame, Message, Reader, RespError, write_command},
     time::Timestamp,
     topology::Answer,
 };
@@ -369,15 +369,14 @@ impl Conversation {
     }
 
     fn read(&mut self, now: Timestamp, outputs: &mut Vec<Output>) -> Result<(), ConversationError> {
-        while let Some(frame) = self
+        while let Some(message) = self
             .reader
-            .next_frame()
+            .next_message()
             .map_err(ConversationError::Protocol)?
         {
-            if let Frame::Push { data, .. } = &frame {
-                self.push(data, outputs);
-            } else {
-                self.reply(&frame, outputs)?;
+            match message {
+                Message::Push(data) => self.push(&data, outputs),
+                Message::Reply(frame) => self.reply(&frame, outputs)?,
             }
             self.finish_exchange(now, outputs);
         }

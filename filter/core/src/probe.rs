@@ -5,7 +5,7 @@
 use crate::{
     conversation::Credentials,
     reply::{self, Role},
-    resp::{Reader, RespError, write_command},
+    resp::{Message, Reader, RespError, write_command},
     time::Timestamp,
 };
 use core::{fmt, time::Duration};
@@ -153,7 +153,11 @@ impl Probe {
     }
 
     fn read(&mut self, now: Timestamp) -> Result<Option<Finding>, ProbeError> {
-        while let Some(frame) = self.reader.next_frame().map_err(ProbeError::Protocol)? {
+        while let Some(message) = self.reader.next_message().map_err(ProbeError::Protocol)? {
+            // Pushes come to those who asked for RESP3.
+            let Message::Reply(frame) = message else {
+                return Err(ProbeError::Unexpected);
+            };
             let error = reply::error(&frame);
             if core::mem::take(&mut self.auth_pending) {
                 self.refused = error.map(|message| self.clip(&message));

@@ -4,15 +4,12 @@ use crate::{
     address::{Address, AddressError},
     resp::Frame,
 };
-use redis_protocol::resp3::types::OwnedFrame;
 
 /// The text of a string frame of any kind.
 #[must_use]
 pub fn text(frame: &Frame) -> Option<&str> {
     match frame {
-        OwnedFrame::BlobString { data, .. }
-        | OwnedFrame::SimpleString { data, .. }
-        | OwnedFrame::VerbatimString { data, .. } => core::str::from_utf8(data).ok(),
+        Frame::BulkString(data) | Frame::SimpleString(data) => core::str::from_utf8(data).ok(),
         _ => None,
     }
 }
@@ -21,17 +18,16 @@ pub fn text(frame: &Frame) -> Option<&str> {
 #[must_use]
 pub fn error(frame: &Frame) -> Option<String> {
     match frame {
-        OwnedFrame::SimpleError { data, .. } => Some(data.clone()),
-        OwnedFrame::BlobError { data, .. } => Some(String::from_utf8_lossy(data).into_owned()),
+        Frame::Error(message) => Some(message.clone()),
         _ => None,
     }
 }
 
-/// The elements of an array or a push.
+/// The elements of an array.
 #[must_use]
 pub fn elements(frame: &Frame) -> Option<&[Frame]> {
     match frame {
-        OwnedFrame::Array { data, .. } | OwnedFrame::Push { data, .. } => Some(data),
+        Frame::Array(data) => Some(data),
         _ => None,
     }
 }
@@ -219,10 +215,7 @@ fn flags(value: &str) -> impl Iterator<Item = &str> {
 
 /// Walks name-value pairs: RESP2's flat array, which [`crate::resp`] makes of a RESP3 map, too.
 fn for_each_field(frame: &Frame, mut field: impl FnMut(&str, &str)) -> Option<()> {
-    let OwnedFrame::Array { data, .. } = frame else {
-        return None;
-    };
-    for pair in data.chunks_exact(2) {
+    for pair in elements(frame)?.chunks_exact(2) {
         if let [name, value] = pair
             && let (Some(name), Some(value)) = (text(name), text(value))
         {

@@ -2,21 +2,36 @@
 //!
 //! `redis-protocol` decodes; it recurses into nested aggregates and starts over whenever more bytes arrive. So
 //! [`Reader`] first finds the end of a frame with a scanner that keeps its place, does not recurse, and refuses what
-//! no Sentinel sends. Only a complete, shallow, bounded frame reaches the decoder, with its maps and sets as arrays: the
-//! decoder's own maps have no order, and of a name that comes twice it keeps either value, a different one every time.
+//! no Sentinel sends. Only a complete, shallow, bounded frame reaches the decoder.
+//!
+//! **It reaches it as RESP2**: the decoder's maps of RESP3 have no order, and of a name that comes twice it keeps either value,
+//! a different one every time. What else RESP3 adds means nothing here, and its decoder would be a twelfth of the module. A
+//! push keeps what sets it apart: [`Message::Push`].
 //!
 //! ```text
-//! frame     = line                      ; + - : , ( _ #      simple types: one line
-//!           / length CRLF payload CRLF  ; $ ! =              blobs: length bytes, or none for -1
-//!           / count CRLF *frame         ; * ~ > (count) % | (2 x count)
+//! frame     = line                 ; + - :    as it is
+//!           / line                 ; , ( #    a double, a big number, a boolean: as text, +
+//!           / line                 ; _        null: $-1
+//!           / length CRLF payload  ; $        length bytes and CRLF, or none for -1
+//!           / count CRLF *frame    ; *        none for -1, which is null
+//!           / count CRLF *frame    ; ~ > %    as *, and twice as many for %
 //! ```
 
 use core::fmt;
-use redis_protocol::resp3::{decode::complete, types::OwnedFrame};
+use redis_protocol::resp2::{decode, types::OwnedFrame};
 use std::borrow::Cow;
 
 /// A decoded frame, as `redis-protocol` represents it.
 pub type Frame = OwnedFrame;
+
+/// What a server says at a time.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    /// The answer to the oldest command that has none yet.
+    Reply(Frame),
+    /// Answers nothing: an event.
+    Push(Vec<Frame>),
+}
 
 /// Most bytes of one frame. `SENTINEL SENTINELS` of 100 Sentinels takes about 80 KB.
 pub const MAX_FRAME_BYTES: usize = 512 * 1024;
@@ -74,7 +89,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`RespError`]; the reader is of no use afterwards.
-    pub fn next_frame(&mut self) -> Result<Option<Frame>, RespError> {
+    pub fn next_message(&mut self) -> Result<Option<Message>, RespError> {
         let rest = self.buffer.get(self.start..).unwrap_or_default();
         let Some(end) = self.scan.find_end(rest)? else {
             if rest.len() > MAX_FRAME_BYTES {
@@ -86,11 +101,14 @@ impl Reader {
         if end > MAX_FRAME_BYTES {
             return Err(RespError::TooLong);
         }
-        let flat =
-            core::mem::take(&mut self.scan).flatten(rest.get(..end).ok_or(RespError::Malformed)?);
-        let frame = decode(&flat)?;
+        let frame = rest.get(..end).ok_or(RespError::Malformed)?;
+        let plain = core::mem::take(&mut self.scan).translate(frame);
+        let message = match (frame.first(), decode(&plain)?) {
+            (Some(b'>'), Frame::Array(data)) => Message::Push(data),
+            (_, frame) => Message::Reply(frame),
+        };
         self.start = self.start.saturating_add(end);
-        Ok(Some(frame))
+        Ok(Some(message))
     }
 
     /// Forgets what was handed out: once per batch of frames, not once per frame.
@@ -106,12 +124,7 @@ impl Reader {
 }
 
 fn decode(bytes: &[u8]) -> Result<Frame, RespError> {
-    // RESP2's null array and null bulk, which RESP3's grammar writes as `_`. They come alone; none of the replies that
-    // are asked for nests them.
-    if bytes == b"*-1\r\n" || bytes == b"$-1\r\n" {
-        return Ok(Frame::Null);
-    }
-    match complete::decode(bytes) {
+    match decode::decode(bytes) {
         Ok(Some((frame, used))) if used == bytes.len() => Ok(frame),
         _ => Err(RespError::Malformed),
     }
@@ -124,8 +137,19 @@ struct Scan {
     /// Elements still expected on each open level.
     open: Vec<usize>,
     elements: usize,
-    /// Where the headers of maps and sets begin and end, and how many elements these have.
-    unordered: Vec<(usize, usize, usize)>,
+    /// What RESP2 writes otherwise: from where to where, and how.
+    unlike: Vec<(usize, usize, Plain)>,
+}
+
+/// What RESP2 has in the place of a type of RESP3.
+#[derive(Debug)]
+enum Plain {
+    /// In the place of the type's byte.
+    Text,
+    /// In the place of the line.
+    Null,
+    /// In the place of the header: of so many elements.
+    Array(usize),
 }
 
 impl Scan {
@@ -142,8 +166,15 @@ impl Scan {
             let mut next = self.position.saturating_add(line_len).saturating_add(2);
             let mut children = 0;
             match kind {
-                b'+' | b'-' | b':' | b',' | b'(' | b'_' | b'#' => {}
-                b'$' | b'!' | b'=' => {
+                b'+' | b'-' | b':' => {}
+                b',' | b'(' | b'#' => {
+                    let after = self.position.saturating_add(1);
+                    self.unlike.push((self.position, after, Plain::Text));
+                }
+                b'_' if text.is_empty() => {
+                    self.unlike.push((self.position, next, Plain::Null));
+                }
+                b'$' => {
                     if let Some(length) = length(text, MAX_FRAME_BYTES, RespError::TooLong)? {
                         next = next.saturating_add(length).saturating_add(2);
                         if next > bytes.len() {
@@ -155,16 +186,17 @@ impl Scan {
                         }
                     }
                 }
-                b'*' | b'>' => {
+                b'*' => {
                     children = length(text, MAX_ELEMENTS, RespError::TooManyElements)?.unwrap_or(0)
                 }
-                b'%' | b'~' => {
+                b'%' | b'~' | b'>' => {
                     let count = length(text, MAX_ELEMENTS, RespError::TooManyElements)?
                         .ok_or(RespError::Malformed)?;
                     children = count.saturating_mul(if kind == b'%' { 2 } else { 1 });
-                    self.unordered.push((self.position, next, children));
+                    self.unlike
+                        .push((self.position, next, Plain::Array(children)));
                 }
-                // Attributes (|) and streamed types (?) never come from a Sentinel.
+                // Attributes (|), streamed types (?), errors and texts of a form (! =) never come from a Sentinel.
                 _ => return Err(RespError::Malformed),
             }
             self.elements = self.elements.saturating_add(1).saturating_add(children);
@@ -185,19 +217,23 @@ impl Scan {
         }
     }
 
-    /// The frame with arrays in the place of maps and sets.
-    fn flatten(self, frame: &[u8]) -> Cow<'_, [u8]> {
-        if self.unordered.is_empty() {
+    /// The frame as RESP2 has it.
+    fn translate(self, frame: &[u8]) -> Cow<'_, [u8]> {
+        if self.unlike.is_empty() {
             return Cow::Borrowed(frame);
         }
-        let (mut flat, mut from) = (Vec::with_capacity(frame.len()), 0);
-        for (header, end, children) in self.unordered {
-            flat.extend_from_slice(frame.get(from..header).unwrap_or_default());
-            flat.extend_from_slice(format!("*{children}\r\n").as_bytes());
+        let (mut plain, mut from) = (Vec::with_capacity(frame.len()), 0);
+        for (start, end, instead) in self.unlike {
+            plain.extend_from_slice(frame.get(from..start).unwrap_or_default());
+            match instead {
+                Plain::Text => plain.push(b'+'),
+                Plain::Null => plain.extend_from_slice(b"$-1\r\n"),
+                Plain::Array(count) => plain.extend_from_slice(format!("*{count}\r\n").as_bytes()),
+            }
             from = end;
         }
-        flat.extend_from_slice(frame.get(from..).unwrap_or_default());
-        Cow::Owned(flat)
+        plain.extend_from_slice(frame.get(from..).unwrap_or_default());
+        Cow::Owned(plain)
     }
 
     /// Counts one finished element off the open levels; true when the outermost is complete.
@@ -255,12 +291,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn read_all(chunks: &[&[u8]]) -> Result<Vec<Frame>, RespError> {
+    fn read_all(chunks: &[&[u8]]) -> Result<Vec<Message>, RespError> {
         let mut reader = Reader::default();
         let mut frames = Vec::new();
         for chunk in chunks {
             reader.push(chunk);
-            while let Some(frame) = reader.next_frame()? {
+            while let Some(frame) = reader.next_message()? {
                 frames.push(frame);
             }
         }
@@ -272,12 +308,38 @@ mod tests {
         let wire = b"+OK\r\n*2\r\n$9\r\n127.0.0.1\r\n$4\r\n7001\r\n*-1\r\n$-1\r\n_\r\n-ERR no\r\n:5\r\n%1\r\n+a\r\n:1\r\n>3\r\n+message\r\n$1\r\nc\r\n$0\r\n\r\n*0\r\n";
         let frames = read_all(&[wire]).unwrap();
         assert_eq!(frames.len(), 10);
-        assert!(
-            matches!(frames[2], Frame::Null)
-                && matches!(frames[3], Frame::Null)
-                && matches!(frames[4], Frame::Null)
+        assert!((2..5).all(|at| frames[at] == Message::Reply(Frame::Null)));
+        assert!(matches!(&frames[8], Message::Push(data) if data.len() == 3));
+    }
+
+    #[test]
+    fn what_only_resp3_has_is_read_as_resp2() {
+        let alike = |resp3: &str, resp2: &str| {
+            let (resp3, resp2) = (read_all(&[resp3.as_bytes()]), read_all(&[resp2.as_bytes()]));
+            assert_eq!(resp3, resp2);
+            assert!(resp3.is_ok_and(|messages| messages.len() == 1));
+        };
+        alike(
+            "*3\r\n,1.5\r\n(123\r\n#t\r\n",
+            "*3\r\n+1.5\r\n+123\r\n+t\r\n",
         );
-        assert!(matches!(&frames[8], Frame::Push { data, .. } if data.len() == 3));
+        alike("%1\r\n_\r\n~1\r\n,nan\r\n", "*2\r\n$-1\r\n*1\r\n+nan\r\n");
+        alike("*2\r\n>1\r\n+a\r\n_\r\n", "*2\r\n*1\r\n+a\r\n*-1\r\n");
+        for strange in [
+            "=5\r\ntxt:a\r\n",
+            "!1\r\na\r\n",
+            "|0\r\n",
+            "$?\r\n",
+            "_x\r\n",
+            ">-1\r\n",
+            ":x\r\n",
+        ] {
+            assert_eq!(
+                read_all(&[strange.as_bytes()]),
+                Err(RespError::Malformed),
+                "{strange}"
+            );
+        }
     }
 
     /// In the order in which they came, also what came twice and what is nested.
@@ -332,7 +394,7 @@ mod tests {
         }
 
         #[test]
-        fn no_resp_like_input_panics(text in "([*$+:%>_-][0-9-]{0,3}\r\n){0,40}") {
+        fn no_resp_like_input_panics(text in "([*$+:%>~_,#(-][0-9-]{0,3}\r\n){0,40}") {
             let _ = read_all(&[text.as_bytes()]);
         }
     }

@@ -201,8 +201,8 @@ fn a_connection_without_end() {
     let mut reader = Reader::default();
     for _ in 0..MAX_ELEMENTS {
         reader.push(b"*2\r\n$1\r\na\r\n:1\r\n");
-        assert!(reader.next_frame().unwrap().is_some());
-        assert_eq!(reader.next_frame(), Ok(None));
+        assert!(reader.next_message().unwrap().is_some());
+        assert_eq!(reader.next_message(), Ok(None));
     }
 }
 

@@ -5,7 +5,7 @@ use sentinel_core::{
     config::MasterName,
     conversation::{Conversation, ConversationError, Credentials, Output, Settings},
     reply::MasterAddress,
-    resp::{Frame, Reader},
+    resp::{Frame, Message, Reader},
     time::Timestamp,
 };
 use std::time::Duration;
@@ -103,8 +103,9 @@ fn assert_commands(bytes: &[u8]) {
     let mut reader = Reader::default();
     reader.push(bytes);
     let mut count = 0;
-    while let Some(frame) = reader.next_frame().expect("RESP") {
-        assert!(matches!(frame, Frame::Array { .. }), "{frame:?}");
+    while let Some(message) = reader.next_message().expect("RESP") {
+        let command = matches!(message, Message::Reply(Frame::Array(_)));
+        assert!(command, "{message:?}");
         count += 1;
     }
     assert!(count > 0);

@@ -6,7 +6,7 @@ use sentinel_core::{
     event,
     fact::Fact,
     reply::{self, MasterAddress},
-    resp::{Frame, Reader},
+    resp::{Message, Reader},
     time::Timestamp,
     topology::{Answer, Topology},
 };
@@ -193,8 +193,8 @@ impl Recording {
                 What::Asked(words) => end.asked(words),
                 What::Sent(bytes) => end.reader.push(bytes),
             }
-            while let Some(frame) = end.reader.next_frame().unwrap() {
-                if let Some(heard) = end.hear(&frame) {
+            while let Some(message) = end.reader.next_message().unwrap() {
+                if let Some(heard) = end.hear(&message) {
                     hear(*ms, *sentinel, heard);
                 }
             }
@@ -225,14 +225,19 @@ impl End {
         }
     }
 
-    fn hear(&mut self, frame: &Frame) -> Option<Heard> {
-        if let Frame::Push { data, .. } = frame {
-            let words: Vec<&str> = data.iter().filter_map(reply::text).collect();
-            return match words[..] {
-                ["message", channel, payload] => Some(Heard::Push(channel.into(), payload.into())),
-                _ => None,
-            };
-        }
+    fn hear(&mut self, message: &Message) -> Option<Heard> {
+        let frame = match message {
+            Message::Reply(frame) => frame,
+            Message::Push(data) => {
+                let words: Vec<&str> = data.iter().filter_map(reply::text).collect();
+                return match words[..] {
+                    ["message", channel, payload] => {
+                        Some(Heard::Push(channel.into(), payload.into()))
+                    }
+                    _ => None,
+                };
+            }
+        };
         let request = self.pending.pop_front().unwrap();
         if request.starts_with("SENTINEL GET-MASTER-ADDR-BY-NAME") {
             self.address = Some(reply::master_address(frame));

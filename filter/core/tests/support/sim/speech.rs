@@ -5,7 +5,7 @@ use crate::support::node;
 use sentinel_core::{
     event,
     reply::{elements, text},
-    resp::Reader,
+    resp::{Message, Reader},
 };
 
 /// The Sentinel's end of a connection.
@@ -30,7 +30,7 @@ impl Session {
     pub fn serve(&mut self, ensemble: &Ensemble, i: usize, bytes: &[u8]) -> Vec<u8> {
         self.reader.push(bytes);
         let mut out = String::new();
-        while let Some(frame) = self.reader.next_frame().unwrap() {
+        while let Some(Message::Reply(frame)) = self.reader.next_message().unwrap() {
             let words: Vec<&str> = elements(&frame).unwrap().iter().filter_map(text).collect();
             out += &self.reply(ensemble, i, &words);
         }
