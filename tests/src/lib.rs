@@ -22,6 +22,7 @@ pub mod ports;
 pub mod process;
 pub mod record;
 pub mod redis;
+pub mod release;
 pub mod render;
 pub mod resp;
 pub mod roles;

@@ -30,7 +30,7 @@ pub fn build(module: &[u8], tag: &str, dir: &Path) -> Result<Image> {
     let _ = fs::remove_dir_all(dir);
     fs::create_dir_all(dir.join("blobs/sha256")).with_context(|| dir.display().to_string())?;
 
-    let tar = archive(&[("plugin.wasm", module)])?;
+    let tar = archive(&[("plugin.wasm", module, 0o644)])?;
     let diff_id = sha256(&tar);
     let layer = blob(dir, LAYER, &compress(&tar)?)?;
     // Nothing here runs on a machine, but the fields are required, and these two are refused by no tool.
@@ -72,25 +72,27 @@ fn blob(dir: &Path, media_type: &str, bytes: &[u8]) -> Result<Value> {
     Ok(json!({ "mediaType": media_type, "digest": digest, "size": bytes.len() }))
 }
 
-fn sha256(bytes: &[u8]) -> String {
+/// The SHA-256 of these bytes, in hex.
+pub fn sha256(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A tar of these files that says nothing of who made it, or when.
-fn archive(files: &[(&str, &[u8])]) -> Result<Vec<u8>> {
+/// A tar of these files (name, bytes, mode) that says nothing of who made it, or when.
+pub fn archive(files: &[(&str, &[u8], u32)]) -> Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
-    for (name, bytes) in files {
+    for (name, bytes, mode) in files {
         let mut header = tar::Header::new_ustar();
         header.set_size(u64::try_from(bytes.len())?);
-        header.set_mode(0o644);
+        header.set_mode(*mode);
         header.set_mtime(0);
         tar.append_data(&mut header, name, *bytes)?;
     }
     Ok(tar.into_inner()?)
 }
 
-fn compress(bytes: &[u8]) -> Result<Vec<u8>> {
+/// By gzip, so that the same bytes always become the same.
+pub fn compress(bytes: &[u8]) -> Result<Vec<u8>> {
     // No name, no time, and always the same system.
     let gzip = GzBuilder::new().mtime(0).operating_system(255);
     let mut gzip = gzip.write(Vec::new(), Compression::best());
@@ -118,6 +120,7 @@ fn pack(dir: &Path) -> Result<()> {
         .iter()
         .map(String::as_str)
         .zip(contents.iter().map(Vec::as_slice))
+        .map(|(name, bytes)| (name, bytes, 0o644))
         .collect();
     let file = dir.with_extension("tar");
     fs::write(&file, archive(&files)?).with_context(|| file.display().to_string())

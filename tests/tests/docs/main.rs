@@ -8,6 +8,7 @@ mod logs;
 mod markdown;
 mod names;
 mod reference;
+mod release;
 mod releases;
 mod security;
 mod supply_chain;
