@@ -61,6 +61,8 @@ struct Seat {
     sentinel: String,
     /// Where it listens, for people.
     place: String,
+    /// Who it is, once it has said so.
+    run_id: String,
     /// It has sent something.
     heard: bool,
     /// It was introduced.
@@ -72,12 +74,25 @@ struct Seat {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SeatState {
-    /// Nobody to connect to until then.
-    Waiting(Timestamp),
+    /// Nobody to connect to yet.
+    Waiting(Wait),
     /// `tcp_proxy` dials, or the conversation runs.
     Connected,
     /// Being closed.
     Ended,
+}
+
+/// A wait for a Sentinel to connect to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Wait {
+    since: Timestamp,
+    until: Timestamp,
+}
+
+impl SeatState {
+    fn waiting(since: Timestamp, until: Timestamp) -> Self {
+        Self::Waiting(Wait { since, until })
+    }
 }
 
 impl Seat {
@@ -171,15 +186,25 @@ impl Watch {
     /// Speaks where a poll is due, gives up who is silent, connects who has waited long enough.
     fn attend(&self, now: Timestamp) {
         let ids: Vec<u32> = self.conversations.borrow().keys().copied().collect();
+        let waits = |seat: &Seat| matches!(seat.state, SeatState::Waiting(_));
+        let pauses_ended_at = if self.conversations.borrow().values().any(waits) {
+            store::roster(self.roster()).pauses_ended_at()
+        } else {
+            Timestamp::default()
+        };
         for id in ids {
-            self.attend_one(now, id);
+            self.attend_one(now, id, pauses_ended_at);
         }
     }
 
-    fn attend_one(&self, now: Timestamp, id: u32) {
+    fn attend_one(&self, now: Timestamp, id: u32, pauses_ended_at: Timestamp) {
         let state = self.conversations.borrow().get(&id).map(|seat| seat.state);
         match state {
-            Some(SeatState::Waiting(until)) if now >= until => self.seat(now, id),
+            Some(SeatState::Waiting(wait))
+                if now >= wait.until || wait.since <= pauses_ended_at =>
+            {
+                self.seat(now, id);
+            }
             Some(SeatState::Connected) if self.is_mute(now, id) => self.end(now, id, None),
             Some(SeatState::Connected) => self.speak(now, id),
             _ => {}
@@ -252,8 +277,8 @@ impl Watch {
         let state = match target {
             Some(Target::Seed) => SeatState::Connected,
             Some(Target::Sentinel(address)) => self.reach(now, id, &address),
-            Some(Target::Wait(until)) => SeatState::Waiting(until),
-            None => SeatState::Waiting(now.after(RETRY)),
+            Some(Target::Wait(until)) => SeatState::waiting(now, until),
+            None => SeatState::waiting(now, now.after(RETRY)),
         };
         if let Some(seat) = self.conversations.borrow_mut().get_mut(&id) {
             seat.state = state;
@@ -270,7 +295,7 @@ impl Watch {
         if let Some(address) = self.destination.resolve(now, self.id, sentinel) {
             return match self.destination.route_to(&address) {
                 Ok(()) => SeatState::Connected,
-                Err(_) => SeatState::Waiting(now.after(RETRY)),
+                Err(_) => SeatState::waiting(now, now.after(RETRY)),
             };
         }
         let given_up = {
@@ -292,7 +317,7 @@ impl Watch {
             };
             self.leave(now, slot, &format!("Sentinel {sentinel}"), Some(problem));
         }
-        SeatState::Waiting(now.after(RETRY))
+        SeatState::waiting(now, now.after(RETRY))
     }
 
     /// Takes in a Sentinel's bytes; true when the heartbeat is to be answered.
@@ -330,13 +355,18 @@ impl Watch {
         for output in outputs {
             match output {
                 Output::Identity(run_id) => {
-                    move_on |= store::update_roster(self.roster(), |roster| {
+                    let identified = store::update_roster(self.roster(), |roster| {
                         roster.identify(now, slot, &run_id)
                     })
-                    .unwrap_or(false);
+                    .unwrap_or_default();
+                    if identified.ended_pauses {
+                        vm::wake_all(now);
+                    }
+                    move_on |= identified.move_on;
                     sentinel = format!("Sentinel {place}");
                     if let Some(seat) = self.conversations.borrow_mut().get_mut(&id) {
                         seat.sentinel.clone_from(&sentinel);
+                        seat.run_id = run_id;
                     }
                 }
                 Output::Answer(name, answer) => {
@@ -369,10 +399,14 @@ impl Watch {
                 Output::Answered => answered = true,
             }
         }
-        if answered {
+        if answered && !move_on {
             self.introduce(id);
+            let run_id = match self.conversations.borrow().get(&id) {
+                Some(seat) => seat.run_id.clone(),
+                None => return false,
+            };
             move_on |= store::update_roster(self.roster(), |roster| {
-                roster.alive(now, slot, self.learnt_reachable())
+                roster.alive(now, slot, &run_id, self.learnt_reachable())
             })
             .unwrap_or(false);
         }
@@ -470,7 +504,7 @@ impl Watch {
     /// When one of the conversations has something to do.
     fn next_due(&self) -> Option<Timestamp> {
         let due = |seat: &Seat| match seat.state {
-            SeatState::Waiting(until) => Some(until),
+            SeatState::Waiting(wait) => Some(wait.until),
             SeatState::Connected => {
                 let due = seat.conversation.next_due();
                 due.into_iter().chain(seat.pulse.due()).min()

@@ -37,6 +37,8 @@ pub struct Roster {
     /// The highest slot that ever asked for a seat.
     last_slot: u32,
     seeds: Setbacks,
+    #[serde(default)]
+    pauses_ended_at: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +65,9 @@ struct Setbacks {
     count: u32,
     last: Timestamp,
     lasting: bool,
+    /// It is this one's alone: that another one answers says nothing of it.
+    #[serde(default)]
+    own: bool,
     /// What went wrong last, so that it is told once.
     told: Option<String>,
 }
@@ -76,6 +81,22 @@ pub struct Problem<'a> {
     pub lasting: bool,
 }
 
+/// At the address of one Sentinel another one answers.
+const SOMEBODY_ELSE: Problem<'static> = Problem {
+    text: "another Sentinel answers at its address",
+    lasting: false,
+};
+
+/// What comes of it that a Sentinel said who it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Identified {
+    /// The slot should close and take another seat: it was led to another Sentinel than the one that it wanted, or another
+    /// slot watches the same one while a free one is known.
+    pub move_on: bool,
+    /// Slots that wait for the end of a pause should ask for a seat again.
+    pub ended_pauses: bool,
+}
+
 impl Setbacks {
     /// Books how a connection ended. True: this problem has not been told yet.
     fn book(&mut self, now: Timestamp, problem: Option<Problem<'_>>) -> bool {
@@ -86,6 +107,7 @@ impl Setbacks {
         };
         self.count = self.count.saturating_add(1);
         self.lasting = problem.lasting;
+        self.own = problem == SOMEBODY_ELSE;
         let news = self.told.as_deref() != Some(problem.text);
         if news {
             self.told = Some(problem.text.to_owned());
@@ -151,7 +173,8 @@ impl Roster {
             })
             .map(|known| known.address.clone());
         if let Some(address) = best {
-            return self.sit(now, slot, Some(address.clone()), Target::Sentinel(address));
+            self.sit(now, slot, Some(address.clone()), "");
+            return Target::Sentinel(address);
         }
         if self.seats.is_empty() {
             // Nobody is being watched and every learnt address was just tried: the seeds' names may lead to new ones.
@@ -171,25 +194,19 @@ impl Roster {
         if retry_at > now {
             return Target::Wait(retry_at);
         }
-        self.sit(now, slot, None, Target::Seed)
+        self.sit(now, slot, None, "");
+        Target::Seed
     }
 
-    fn sit(
-        &mut self,
-        now: Timestamp,
-        slot: u32,
-        address: Option<Address>,
-        target: Target,
-    ) -> Target {
+    fn sit(&mut self, now: Timestamp, slot: u32, address: Option<Address>, run_id: &str) {
         if self.seats.len() < MAX_SLOTS {
             self.seats.push(Seat {
                 slot,
                 at: now,
                 address,
-                run_id: String::new(),
+                run_id: run_id.to_owned(),
             });
         }
-        target
     }
 
     fn taken(&self, known: &Known) -> bool {
@@ -199,41 +216,77 @@ impl Roster {
         })
     }
 
-    /// The Sentinel at this slot said who it is. True: another slot watches the same one and a free one is known,
-    /// so this slot should close and take another seat.
-    pub fn identify(&mut self, now: Timestamp, slot: u32, run_id: &str) -> bool {
+    /// The Sentinel at this slot said who it is.
+    pub fn identify(&mut self, now: Timestamp, slot: u32, run_id: &str) -> Identified {
         let doubled = self
             .seats
             .iter()
             .any(|seat| seat.slot != slot && seat.run_id == run_id);
         let Some(seat) = self.seats.iter_mut().find(|seat| seat.slot == slot) else {
-            return false;
+            return Identified::default();
         };
         seat.at = now;
         run_id.clone_into(&mut seat.run_id);
-        let address = seat.address.clone();
-        if address.is_none() {
-            self.seeds = Setbacks::default();
-        }
-        if let Some(known) = self
-            .known
-            .iter_mut()
-            .find(|known| Some(&known.address) == address.as_ref())
-        {
-            known.setbacks = Setbacks::default();
-            run_id.clone_into(&mut known.run_id);
-        }
-        self.end_pauses();
-        doubled && self.has_free_seat(now)
-    }
-
-    /// One Sentinel answers: whatever kept all of them away may be over for the others, too.
-    fn end_pauses(&mut self) {
-        for known in &mut self.known {
-            if !known.setbacks.lasting {
-                known.setbacks.count = 0;
+        let Some(address) = seat.address.clone() else {
+            let ended_pauses = self.end_pauses(now);
+            return Identified {
+                move_on: doubled && self.has_free_seat(now),
+                ended_pauses,
+            };
+        };
+        let elsewhere = self.known_elsewhere(&address, run_id);
+        let ended_pauses = self.end_pauses(now);
+        if let Some(known) = self.known.iter_mut().find(|known| known.address == address) {
+            if elsewhere.is_some() {
+                known.setbacks.book(now, Some(SOMEBODY_ELSE));
+            } else {
+                known.setbacks = Setbacks::default();
+                run_id.clone_into(&mut known.run_id);
             }
         }
+        let is_wrong = elsewhere.is_some();
+        if let Some(seat) = self.seats.iter_mut().find(|seat| seat.slot == slot)
+            && is_wrong
+        {
+            seat.address = elsewhere;
+        }
+        Identified {
+            move_on: is_wrong || doubled && self.has_free_seat(now),
+            ended_pauses,
+        }
+    }
+
+    /// Where else the Sentinel with this run id is known to be, if a different one is expected at `address`: a name led to
+    /// the address that its Sentinel had before, and another one has now.
+    fn known_elsewhere(&self, address: &Address, run_id: &str) -> Option<Address> {
+        let expected = self.known.iter().find(|known| known.address == *address)?;
+        if expected.run_id.is_empty() || expected.run_id == run_id {
+            return None;
+        }
+        let other = self.known.iter().find(|known| known.run_id == run_id)?;
+        Some(other.address.clone())
+    }
+
+    /// One Sentinel answers: whatever kept all of them away may be over for the others, too. True: somebody may wait for
+    /// the end of a pause.
+    fn end_pauses(&mut self, now: Timestamp) -> bool {
+        let mut ended = false;
+        let known = self.known.iter_mut().map(|known| &mut known.setbacks);
+        for setbacks in known.chain([&mut self.seeds]) {
+            if !setbacks.lasting && !setbacks.own {
+                ended |= core::mem::take(&mut setbacks.count) > 0;
+            }
+        }
+        if ended {
+            self.pauses_ended_at = now;
+        }
+        ended
+    }
+
+    /// When an answer last ended pauses: who has waited since before then should ask for a seat again.
+    #[must_use]
+    pub fn pauses_ended_at(&self) -> Timestamp {
+        self.pauses_ended_at
     }
 
     fn has_free_seat(&self, now: Timestamp) -> bool {
@@ -242,15 +295,30 @@ impl Roster {
             .any(|known| !self.taken(known) && known.retry_at() <= now)
     }
 
-    /// The slot's conversation is alive. True: it shares its Sentinel with a lower slot and should leave, for a free seat
-    /// or to wait for one. Where learnt Sentinels cannot be reached there is nowhere to go.
-    pub fn alive(&mut self, now: Timestamp, slot: u32, learnt_reachable: bool) -> bool {
+    /// The slot's conversation with the Sentinel of this run id is alive. True: it shares its Sentinel with a lower slot and
+    /// should leave, for a free seat or to wait for one. Where learnt Sentinels cannot be reached there is nowhere to go.
+    ///
+    /// A seat that went to somebody else meanwhile (any process of the network namespace may open a slot's socket) is taken
+    /// back: a Sentinel that is watched from no seat would be given to another slot, and another one to nobody.
+    pub fn alive(
+        &mut self,
+        now: Timestamp,
+        slot: u32,
+        run_id: &str,
+        learnt_reachable: bool,
+    ) -> bool {
         self.forget(now);
-        let Some(seat) = self.seats.iter_mut().find(|seat| seat.slot == slot) else {
-            return false;
-        };
-        seat.at = now;
-        let run_id = seat.run_id.clone();
+        match self.seats.iter_mut().find(|seat| seat.slot == slot) {
+            Some(seat) if seat.run_id == run_id => seat.at = now,
+            // It never said who it is.
+            _ if run_id.is_empty() => {}
+            _ => {
+                self.seats.retain(|seat| seat.slot != slot);
+                let known = self.known.iter().find(|known| known.run_id == run_id);
+                let address = known.map(|known| known.address.clone());
+                self.sit(now, slot, address, run_id);
+            }
+        }
         learnt_reachable
             && !self.known.is_empty()
             && !run_id.is_empty()
@@ -370,20 +438,20 @@ mod tests {
         for slot in 0..3 {
             assert_eq!(roster.take(now, slot, true), Target::Seed);
         }
-        assert!(!roster.identify(now, 0, "run1"));
+        assert!(!roster.identify(now, 0, "run1").move_on);
         roster.learn(now, &[peer(2), peer(3)]);
         assert!(
-            roster.identify(now, 1, "run1"),
+            roster.identify(now, 1, "run1").move_on,
             "doubled, and others are free"
         );
         roster.leave(now, 1, None);
         assert_eq!(roster.take(now, 1, true), at(2));
-        assert!(!roster.identify(now, 1, "run2"));
-        assert!(roster.identify(now, 2, "run1"));
+        assert!(!roster.identify(now, 1, "run2").move_on);
+        assert!(roster.identify(now, 2, "run1").move_on);
         roster.leave(now, 2, None);
         assert_eq!(roster.take(now, 2, true), at(3));
         roster.learn(now, &[peer(1)]);
-        assert!(!roster.alive(now, 0, true) && !roster.alive(now, 1, true));
+        assert!(!roster.alive(now, 0, "run1", true) && !roster.alive(now, 1, "run2", true));
     }
 
     #[test]
@@ -413,13 +481,15 @@ mod tests {
         roster.learn(Timestamp(0), &[peer(1), peer(2)]);
         assert_eq!(roster.take(Timestamp(0), 0, true), at(1));
         for now in (0..=30_000).step_by(6000).map(Timestamp) {
-            roster.alive(now, 0, true);
+            roster.alive(now, 0, "run1", true);
             assert_eq!(roster.take(now, 1, true), at(2));
             roster.leave(now, 1, SILENT);
         }
         let (soon, now) = (Timestamp(31_100), Timestamp(30_100));
         assert_eq!(roster.take(now, 1, true), Target::Wait(soon), "paused");
-        roster.identify(now, 0, "run1");
+        assert!(roster.identify(now, 0, "run1").ended_pauses);
+        assert_eq!(roster.pauses_ended_at(), now);
+        assert!(!roster.identify(now, 0, "run1").ended_pauses, "only once");
         assert_eq!(roster.take(now, 1, true), at(2), "at once");
     }
 
@@ -447,5 +517,54 @@ mod tests {
             roster.take(Timestamp(3), 1, true),
             Target::Wait(_)
         ));
+    }
+
+    /// A name that still leads to the address of before, where another Sentinel is by now.
+    #[test]
+    fn who_is_led_to_another_sentinel_moves_on_and_the_wanted_one_stays_free() {
+        let mut roster = Roster::default();
+        let now = Timestamp(1000);
+        roster.learn(now, &[peer(1), peer(2)]);
+        assert_eq!(roster.take(now, 0, true), at(1));
+        assert!(
+            roster.identify(now, 0, "run2").move_on,
+            "although nobody else watches that one"
+        );
+        roster.leave(now, 0, None);
+        assert_eq!(
+            roster.take(now, 0, true),
+            at(2),
+            "that one is known to answer"
+        );
+        assert!(!roster.identify(now, 0, "run2").move_on);
+        let Target::Wait(until) = roster.take(now, 1, true) else {
+            panic!("tried a moment ago");
+        };
+        assert_eq!(roster.take(until, 1, true), at(1));
+    }
+
+    /// A Sentinel that lost its disk has another run id under its old address.
+    #[test]
+    fn a_sentinel_with_a_new_identity_is_itself() {
+        let mut roster = Roster::default();
+        let now = Timestamp(1000);
+        roster.learn(now, &[peer(1), peer(2)]);
+        assert_eq!(roster.take(now, 0, true), at(1));
+        assert!(!roster.identify(now, 0, "reborn").move_on);
+    }
+
+    #[test]
+    fn a_seat_that_somebody_else_took_is_taken_back() {
+        let mut roster = Roster::default();
+        let now = Timestamp(1000);
+        roster.learn(now, &[peer(1), peer(2)]);
+        assert_eq!(roster.take(now, 0, true), at(1));
+        roster.identify(now, 0, "run1");
+        // Another stream of the same slot comes and goes.
+        roster.take(now, 0, true);
+        roster.leave(now, 0, None);
+        assert!(!roster.alive(now, 0, "run1", true));
+        assert_eq!(roster.take(now, 1, true), at(2), "1 is watched");
+        assert!(matches!(roster.take(now, 2, true), Target::Wait(_)));
     }
 }

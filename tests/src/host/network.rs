@@ -154,7 +154,7 @@ impl Upstream {
     }
 }
 
-/// `max_connect_attempts` of the configuration.
+/// `max_connect_attempts` of the configuration, for clients; the heartbeats' listeners leave it at one.
 const ATTEMPTS: u32 = 60;
 /// `connect_timeout` of the clusters.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -175,6 +175,8 @@ fn attempt(hub: &Hub, worker: usize, stream: &StreamRef, number: u32) {
     network.dials += 1;
     stream.borrow_mut().dials.push(target);
     drop(network);
+    let is_heartbeat = stream.borrow().listener.address.starts_with('@');
+    let attempts = if is_heartbeat { 1 } else { ATTEMPTS };
     let wait = match reach {
         None => Duration::ZERO,
         Some(Reach::Refuses) => BACKOFF,
@@ -194,7 +196,7 @@ fn attempt(hub: &Hub, worker: usize, stream: &StreamRef, number: u32) {
             p.with(worker, |cx| {
                 flow::connected(cx, &stream, Upstream { link, server })
             });
-        } else if number < ATTEMPTS {
+        } else if number < attempts {
             attempt(&p.hub, worker, &stream, number + 1);
         } else {
             p.with(worker, |cx| flow::close(cx, &stream, Peer::Local));

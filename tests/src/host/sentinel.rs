@@ -110,6 +110,11 @@ impl Sentinel {
         sentinel
     }
 
+    /// It came back at another address, with the state that it had.
+    pub fn move_to(&self, process: &Process, address: &str) {
+        process.serve(address, self.0.clone());
+    }
+
     /// Lets several know of each other.
     pub fn introduce(sentinels: &[Self]) {
         for one in sentinels {

@@ -116,6 +116,7 @@ fn everything_at_once_converges_and_remembers() {
         let after = system.sentinel_view(&name).unwrap();
         assert_eq!((after.master, after.epoch), (before.master, before.epoch));
         system.wait_until_known().unwrap();
+        system.wait_until_watched().unwrap();
     }
     println!("Sentinels in turn:{}", last_event(&system));
 

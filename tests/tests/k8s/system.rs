@@ -119,6 +119,40 @@ impl System {
         })
     }
 
+    /// Waits until every pod of the proxy is subscribed to every Sentinel, once: whoever leads the next failover, all hear it.
+    pub fn wait_until_watched(&self) -> Result<()> {
+        let sentinels = self.kube.pods_of("StatefulSet", "sentinel").len();
+        let subscriptions = || -> Vec<Vec<usize>> {
+            let lists = (0..sentinels).map(|number| {
+                self.sentinel(&format!("sentinel-{number}"), "CLIENT LIST")
+                    .unwrap_or_default()
+            });
+            let proxies = self.kube.pods_of("Deployment", "redis-proxy");
+            let addresses = proxies.iter().filter_map(|pod| pod.status().address);
+            let from: Vec<_> = addresses
+                .map(|address| format!(" addr={address}:"))
+                .collect();
+            let count = |list: String| {
+                let subscribed: Vec<_> = list
+                    .lines()
+                    .filter(|client| !client.contains(" sub=0 "))
+                    .collect();
+                let of = |from: &String| subscribed.iter().filter(|c| c.contains(from)).count();
+                from.iter().map(of).collect()
+            };
+            lists.map(count).collect()
+        };
+        wait::until_true(
+            "each Sentinel to be watched once by each proxy",
+            LONG,
+            || {
+                let counts = subscriptions();
+                counts.iter().flatten().all(|count| *count == 1) && !counts.concat().is_empty()
+            },
+        )
+        .with_context(|| format!("subscriptions by Sentinel and proxy: {:?}", subscriptions()))
+    }
+
     /// What a Sentinel says about the master.
     pub fn sentinel_view(&self, pod: &str) -> Option<View> {
         let reply = self.sentinel(pod, "SENTINEL MASTER mymaster").ok()?;

@@ -14,6 +14,7 @@ mod names;
 mod probe;
 mod readiness;
 mod reentrancy;
+mod restarts;
 mod schedule;
 mod shared;
 mod switch;

@@ -24,6 +24,8 @@ pub(crate) fn go_on(mut roster: Roster, script: &mut Script<'_>) {
     let mut now = Timestamp(1000);
     // Where each slot was sent, and when it was last heard of.
     let mut sent: BTreeMap<u32, (Address, Timestamp)> = BTreeMap::new();
+    // Who each slot's Sentinel said it is.
+    let mut said: BTreeMap<u32, String> = BTreeMap::new();
     while !script.is_over() {
         now = script.later(now);
         let slot = match script.byte() {
@@ -33,6 +35,10 @@ pub(crate) fn go_on(mut roster: Roster, script: &mut Script<'_>) {
         match script.below(8) {
             0 | 1 => {
                 sent.remove(&slot);
+                // The conversation of before may go on beside the new one.
+                if script.below(4) != 0 {
+                    said.remove(&slot);
+                }
                 match roster.take(now, slot, script.below(4) != 0) {
                     Target::Sentinel(address) => {
                         let other = sent
@@ -52,12 +58,23 @@ pub(crate) fn go_on(mut roster: Roster, script: &mut Script<'_>) {
             }
             2 => {
                 let run_id = format!("run{}", script.byte() % 6);
-                roster.identify(now, slot, &run_id);
-                hear(&mut sent, now, slot);
+                said.insert(slot, run_id.clone());
+                if roster.identify(now, slot, &run_id).move_on {
+                    // Told to leave: the Sentinel that it was sent to may be given to another.
+                    sent.remove(&slot);
+                } else {
+                    hear(&mut sent, now, slot);
+                }
             }
             3 => {
-                roster.alive(now, slot, script.flag());
-                hear(&mut sent, now, slot);
+                if let Some(run_id) = said.get(&slot) {
+                    roster.alive(now, slot, run_id, script.flag());
+                    // It may have been the one of before, which took its seat back.
+                    sent.remove(&slot);
+                } else {
+                    roster.alive(now, slot, "", script.flag());
+                    hear(&mut sent, now, slot);
+                }
             }
             4 | 5 => {
                 let problem = Problem {

@@ -76,7 +76,7 @@ fn soak() -> Result<()> {
 
 /// One trouble, from a system in step to a system in step.
 fn round(trial: &mut Trial, trouble: &Trouble, links: Option<&Links>) -> Result<Round> {
-    // The promise is one of Sentinels that are heard: after all of them were away, that takes the module a second or two.
+    // The promise is one of Sentinels that are heard: after all of them were away, that takes the module some tenths of a second.
     wait::until_true("every Sentinel to be watched", wait::LONG, || {
         trial.cluster.sentinels.iter().all(is_watched)
     })?;

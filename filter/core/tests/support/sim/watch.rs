@@ -27,6 +27,7 @@ pub struct Slot {
     /// The Sentinel at the other end, from the moment of the connect.
     pub to: Option<usize>,
     place: String,
+    run_id: String,
     heard: bool,
     /// Bytes were lost, so that no more will come.
     broken: bool,
@@ -45,6 +46,7 @@ impl Slot {
             conversation,
             to: None,
             place: String::new(),
+            run_id: String::new(),
             heard: false,
             broken: false,
             unread: Vec::new(),
@@ -240,7 +242,9 @@ impl World {
         for output in outputs {
             match output {
                 Output::Identity(run_id) => {
-                    move_on |= self.roster(|roster| roster.identify(now, slot, &run_id));
+                    let identified = self.roster(|roster| roster.identify(now, slot, &run_id));
+                    move_on |= identified.move_on;
+                    self.slots[s].run_id = run_id;
                 }
                 Output::Answer(name, answer) => {
                     let last = self.roster.last_slot();
@@ -270,7 +274,8 @@ impl World {
             }
         }
         if answered {
-            move_on |= self.roster(|roster| roster.alive(now, slot, true));
+            let run_id = self.slots[s].run_id.clone();
+            move_on |= self.roster(|roster| roster.alive(now, slot, &run_id, true));
             let number = self.slots[s].number;
             self.at(self.now + INTERVAL, Due::Heartbeat(s, number));
         }
