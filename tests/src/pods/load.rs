@@ -16,6 +16,10 @@ use crate::resp::{Connection, Value};
 /// Before a client takes another connection.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// The same, where each connection is used once: a handful of clients must not use up a host's ports within the minute for which
+/// each of them rests.
+const PAUSE_ONCE: Duration = Duration::from_millis(20);
+
 /// What they do.
 #[derive(Clone)]
 pub struct Plan {
@@ -33,7 +37,10 @@ pub struct Plan {
     pub patience: Duration,
     /// What their keys begin with.
     pub name: String,
-    /// Whether they take a new connection for each write.
+    /// Whether they take a new connection for each write. They need a host of their own: where most ports rest, the kernel gives one
+    /// that a server has just reset to the next connection, and the Service's connection tracking, which still knows that pair of
+    /// ports, leads it to the same pod, though that has left the Service long ago. So it is in a cluster, too; but there is no client
+    /// there that takes hundreds of connections per second from one address.
     pub once: bool,
 }
 
@@ -190,11 +197,7 @@ impl Writer {
                     .refused
                     .push((Instant::now(), error.to_string())),
             }
-            sleep(if self.plan.once {
-                Duration::from_millis(5)
-            } else {
-                PAUSE
-            });
+            sleep(if self.plan.once { PAUSE_ONCE } else { PAUSE });
         }
     }
 

@@ -21,10 +21,12 @@ fn restarted_pod_by_pod_under_load() {
 
     let load = system.load("rolling", 10);
     // Others connect anew for every write: they would meet a pod that refuses, or one that is gone.
+    let labels = [("redis-client", "true")];
+    let visitors = system.kube.client("visitors", "shop", &labels).unwrap();
     let mut plan = system.plan("short", 5);
     plan.pause = Duration::ZERO;
     plan.once = true;
-    let short = Load::start(&system.app, &plan);
+    let short = Load::start(&visitors, &plan);
     system.wait_for_writes(&load, 300).unwrap();
     let old = system.kube.pods_of("Deployment", "redis-proxy");
 
