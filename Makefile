@@ -4,7 +4,7 @@ export PATH := $(PATH):$(CURDIR)/target/tools/redis:$(CURDIR)/target/tools/deny/
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 MODULE := filter/build.sh
 
-.PHONY: help setup wasm k8s oci docs release tools run failover test lint fmt measure versions marathon idle growth soak partitions trap clean fuzz reproducible deny audit
+.PHONY: help setup wasm k8s oci docs release tools run failover test lint fmt measure versions marathon idle growth soak partitions bench trap clean fuzz reproducible deny audit
 
 help: ## this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | expand -t 12
@@ -104,6 +104,11 @@ soak: wasm tools ## RUNS=100000 simulated runs in each weather, then broken on p
 partitions: wasm tools ## every link and half of a system cut, beside clients that ask Sentinel themselves (CASE=part of a name; root)
 	@tests/setup.sh clients
 	@target/debug/partitions "$(CASE)"
+
+bench: wasm ## this proxy beside plain Envoy, HAProxy, nutcracker and redis-py, into docs/benchmarks (25 minutes; QUICK=1: two, into target/; PARTS="cpu race")
+	@tests/setup.sh bench
+	@cargo build --locked --quiet -p redis-sentinel-bench
+	@target/debug/bench $(if $(QUICK),--quick) $(PARTS)
 
 idle: wasm tools ## what following the Sentinels costs an Envoy without clients, beside one that does not (SECONDS=60)
 	@target/debug/idle $(or $(SECONDS),60)

@@ -4,6 +4,7 @@
 #   tests/setup.sh            Rust's wasm target, Redis, Envoy            (make run)
 #   tests/setup.sh clients    also the real clients that the tests drive  (make test)
 #   tests/setup.sh versions   also the older Envoys, and Valkey           (make versions)
+#   tests/setup.sh bench      also the proxies to be measured against     (make bench)
 #   tests/setup.sh deny       also cargo-deny                             (make deny, make audit)
 set -eu
 cd "$(dirname "$0")/.."
@@ -198,6 +199,38 @@ webdis() {
     trap - EXIT
 }
 
+# The proxies that `make bench` measures ours against: Debian 12's HAProxy and nutcracker (twemproxy), with their libraries.
+# Unpacked rather than installed, because their packages start services; each behind a script that finds the libraries.
+peers() {
+    [ -x "$tools/peers/haproxy" ] && return
+    new=$(mktemp -d "$tools/peers.XXXXXX")
+    trap 'rm -rf "$new"' EXIT
+    echo "setup: HAProxy and nutcracker"
+    # shellcheck disable=SC2086 # options, which unpack made
+    if unpack bookworm haproxy "$new" && (
+        cd "$new"
+        # "/bookworm": of that suite, also where this machine has another version.
+        libraries="liblua5.3-0 libopentracing-c-wrapper0 libopentracing1 libpcre2-8-0 libyaml-0-2"
+        for library in $libraries; do apt-get $apt download "$library/bookworm"; done
+        apt-get $apt download nutcracker
+        for package in nutcracker_*.deb lib*.deb; do dpkg -x "$package" unpacked; done
+    ) >>"$new/log" 2>&1; then
+        mkdir -p "$tools/peers/lib"
+        find "$new/unpacked" -name '*.so.*' -exec cp -P {} "$tools/peers/lib" \;
+        mv "$new/unpacked/usr/sbin/haproxy" "$new/unpacked/usr/sbin/nutcracker" "$tools/peers/lib"
+        for name in nutcracker haproxy; do # last: a half copy never looks complete
+            printf '#!/bin/sh\nhere=$(dirname "$0")\nLD_LIBRARY_PATH=$here/lib exec "$here/lib/%s" "$@"\n' $name >"$new/$name"
+            chmod +x "$new/$name"
+            mv "$new/$name" "$tools/peers/$name"
+        done
+    else
+        tail -n 5 "$new/log" >&2
+        die "no HAProxy and nutcracker to be had from Debian"
+    fi
+    rm -rf "$new"
+    trap - EXIT
+}
+
 # What tests with a network of their own need: names, links, filters. None of these packages starts anything. Without root
 # those tests are skipped, and so is this.
 network() {
@@ -227,8 +260,10 @@ python_packages() { # python_packages <directory> <lock file> <what to say>
     pins "$2" >"$1/.pins"
 }
 
+redis_py() { python_packages "$tools/python" tests/clients/requirements.txt redis-py; }
+
 clients() {
-    python_packages "$tools/python" tests/clients/requirements.txt redis-py
+    redis_py
     python_packages "$tools/kubernetes-validate" tests/manifests/requirements.txt "Kubernetes' schemas"
     lock=tests/clients/package-lock.json
     if ! done_for "$tools/node" $lock; then
@@ -268,6 +303,11 @@ clients)
     webdis
     image_tools
     network
+    ;;
+bench)
+    peers
+    redis_py
+    command -v redis-benchmark >/dev/null || apt_install redis-tools
     ;;
 deny) deny ;;
 fuzz) fuzz ;;

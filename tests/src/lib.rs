@@ -17,6 +17,7 @@ pub mod oci;
 pub mod outcome;
 pub mod owner;
 pub mod partition;
+pub mod plain;
 pub mod pods;
 pub mod ports;
 pub mod process;

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use redis_sentinel_tests::cluster::Cluster;
 use redis_sentinel_tests::envoy::Envoy;
+use redis_sentinel_tests::plain::without_module;
 use redis_sentinel_tests::ports::PortBlock;
 use redis_sentinel_tests::render::Config;
 use redis_sentinel_tests::wait;
-use serde_json::{Value, json};
 
 /// Both run all the time; the whole is cut into windows so that a disturbance shows.
 const WINDOWS: u32 = 6;
@@ -84,37 +84,4 @@ fn on_cpu(pid: u32) -> Result<Duration> {
         sum += Duration::from_nanos(ran.parse()?);
     }
     Ok(sum)
-}
-
-/// The same listeners for applications with nothing but `tcp_proxy` in them, and no health checks.
-fn without_module(mut config: Config) -> Result<Config> {
-    let uses_module = |listener: &Value| listener["filter_chains"].to_string().contains("root_id");
-    let listeners = config.json()["static_resources"]["listeners"]
-        .as_array_mut()
-        .context("no listeners")?;
-    listeners.retain(|listener| {
-        !uses_module(listener) || listener.pointer("/address/socket_address").is_some()
-    });
-    for listener in listeners
-        .iter_mut()
-        .filter(|listener| uses_module(listener))
-    {
-        let filters = listener.pointer_mut("/filter_chains/0/filters");
-        let filters = filters
-            .and_then(Value::as_array_mut)
-            .context("no filters")?;
-        filters.retain(|filter| filter["name"] == "envoy.filters.network.tcp_proxy");
-    }
-    let clusters = config.json()["static_resources"]["clusters"]
-        .as_array_mut()
-        .context("no clusters")?;
-    for cluster in clusters {
-        if let Some(cluster) = cluster.as_object_mut() {
-            cluster.remove("health_checks");
-            if cluster["name"] == "sentinel_seeds" {
-                cluster.insert("type".to_owned(), json!("STATIC"));
-            }
-        }
-    }
-    Ok(config)
 }
