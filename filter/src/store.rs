@@ -4,6 +4,7 @@
 use crate::{host, metrics, vm};
 use sentinel_core::{
     fact::{Fact, Severity},
+    json,
     roster::Roster,
     time::Timestamp,
     topology::Topology,
@@ -28,7 +29,7 @@ pub fn topology_newer_than(master_name: &str, generation: Option<u64>) -> Option
 fn parse(value: &[u8]) -> Option<Topology> {
     const MOST: u64 = u64::MAX / 2; // beyond it there would soon be no next one
     let (head, body) = split(value)?;
-    let topology: Topology = serde_json::from_slice(body).ok()?;
+    let topology: Topology = json::read(body).ok()?;
     (topology.generation == head && head <= MOST).then_some(topology)
 }
 
@@ -82,7 +83,7 @@ pub fn update_topology(
 pub fn roster(watch: &str) -> Roster {
     let value = host::shared_data(&roster_key(watch)).ok();
     value
-        .and_then(|(value, _)| serde_json::from_slice(&value).ok())
+        .and_then(|(value, _)| json::read(&value).ok())
         .unwrap_or_default()
 }
 
@@ -97,7 +98,7 @@ fn update<V: Serialize + DeserializeOwned + Default + Clone + PartialEq, T>(
 ) -> Option<T> {
     for _ in 0..MAX_RACES {
         let (mut value, cas) = match host::shared_data(key) {
-            Ok((bytes, cas)) => (serde_json::from_slice::<V>(&bytes).unwrap_or_default(), cas),
+            Ok((bytes, cas)) => (json::read::<V>(&bytes).unwrap_or_default(), cas),
             Err(_) => (V::default(), host::CREATE),
         };
         let before = value.clone();

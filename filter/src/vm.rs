@@ -11,8 +11,8 @@
 //! listener was replaced), another one takes over.
 
 use crate::host;
-use sentinel_core::time::Timestamp;
-use serde_json::{from_slice, to_vec};
+use sentinel_core::{json, time::Timestamp};
+use serde_json::to_vec;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -253,7 +253,7 @@ fn sign(now: Timestamp) {
 /// The queues of all VMs, and when each VM showed that it is alive.
 fn list() -> (Vec<(u32, Timestamp)>, u32) {
     match host::shared_data(LIST_KEY) {
-        Ok((value, cas)) => (from_slice(&value).unwrap_or_default(), cas),
+        Ok((value, cas)) => (json::read(&value).unwrap_or_default(), cas),
         Err(_) => (Vec::new(), host::CREATE),
     }
 }

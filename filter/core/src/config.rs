@@ -1,8 +1,14 @@
 //! What a user may configure, checked at start: a wrong field is refused with its path, never ignored.
 
-use crate::address::Address;
+use crate::{
+    address::Address,
+    json::{self, JsonError},
+};
 use core::{fmt, time::Duration};
-use serde::{Deserialize, Deserializer, de};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeOwned},
+};
 
 /// Most masters that one watch follows.
 pub const MAX_MASTERS: usize = 32;
@@ -26,27 +32,26 @@ impl core::error::Error for ConfigError {}
 ///
 /// # Errors
 /// [`ConfigError`] with the path of the first field that is unknown, missing, or out of its range.
-pub fn parse<'de, T: Deserialize<'de>>(json: &'de [u8]) -> Result<T, ConfigError> {
+pub fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, ConfigError> {
     let json = if json.is_empty() { b"{}" } else { json };
-    let mut source = serde_json::Deserializer::from_slice(json);
-    serde_path_to_error::deserialize(&mut source).map_err(|error| {
-        let path = error.path().to_string();
-        if let Some(at) = path.find(CREDENTIALS) {
-            // The likeliest mistake is a password in the wrong place, and serde repeats what it does not know.
-            let end = at.saturating_add(CREDENTIALS.len());
-            return ConfigError {
-                path: path.get(..end).unwrap_or(CREDENTIALS).to_owned(),
-                problem: "not of the form `{ username: text, password: { environment: NAME } }`, or `{ inline: text }` as the password"
-                    .to_owned(),
-            };
-        }
-        // serde_json appends " at line 1 column 42", which means nothing for a YAML file.
-        let text = error.into_inner().to_string();
-        let problem = text
-            .rsplit_once(" at line ")
-            .map_or_else(|| text.clone(), |(text, _)| text.to_owned());
-        ConfigError { path, problem }
-    })
+    json::read(json).map_err(refusal)
+}
+
+fn refusal(error: JsonError) -> ConfigError {
+    let path = error.path();
+    if let Some(at) = path.find(CREDENTIALS) {
+        // The likeliest mistake is a password in the wrong place, and serde repeats what it does not know.
+        let end = at.saturating_add(CREDENTIALS.len());
+        return ConfigError {
+            path: path.get(..end).unwrap_or(CREDENTIALS).to_owned(),
+            problem: "not of the form `{ username: text, password: { environment: NAME } }`, or `{ inline: text }` as the password"
+                .to_owned(),
+        };
+    }
+    ConfigError {
+        path,
+        problem: error.problem,
+    }
 }
 
 /// The field below which nothing is shown.
@@ -316,29 +321,38 @@ pub struct Span(pub Duration);
 /// Longest [`Span`]: an hour is beyond any sensible bound here, and keeps sums far from overflow.
 const MAX_SPAN: Duration = Duration::from_secs(3600);
 
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let problem = || {
-            de::Error::custom(format!(
+impl Span {
+    fn parse(text: &str) -> Option<Self> {
+        const NANOSECONDS: usize = 9;
+        let seconds = text.strip_suffix('s')?;
+        let (whole, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
+        let mut digits = whole.bytes().chain(fraction.bytes());
+        if !digits.clone().all(|byte| byte.is_ascii_digit()) || digits.next().is_none() {
+            return None;
+        }
+        let whole = format!("0{whole}").parse().ok()?;
+        let places = fraction.bytes().chain(core::iter::repeat(b'0'));
+        let nanoseconds = places.take(NANOSECONDS).fold(0u32, |sum, digit| {
+            sum.saturating_mul(10)
+                .saturating_add(u32::from(digit.saturating_sub(b'0')))
+        });
+        let span =
+            Duration::from_secs(whole).saturating_add(Duration::from_nanos(nanoseconds.into()));
+        (span <= MAX_SPAN).then_some(Self(span))
+    }
+
+    fn or_refused<E: de::Error>(text: &str) -> Result<Self, E> {
+        Self::parse(text).ok_or_else(|| {
+            E::custom(format!(
                 "`{text}` is not a duration of at most one hour such as `10s` or `0.25s`"
             ))
-        };
-        let seconds = text.strip_suffix('s').ok_or_else(problem)?;
-        let plain = seconds
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || byte == b'.');
-        let seconds = seconds
-            .parse::<f64>()
-            .ok()
-            .filter(|_| plain)
-            .ok_or_else(problem)?;
-        let span = Duration::try_from_secs_f64(seconds).map_err(|_| problem())?;
-        if span > MAX_SPAN {
-            Err(problem())
-        } else {
-            Ok(Self(span))
-        }
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::or_refused(&String::deserialize(deserializer)?)
     }
 }
 
@@ -350,11 +364,11 @@ const MIN_PERIOD: Duration = Duration::from_millis(50);
 
 impl<'de> Deserialize<'de> for Period {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Span(span) = Span::deserialize(deserializer)?;
+        let text = String::deserialize(deserializer)?;
+        let Span(span) = Span::or_refused(&text)?;
         if span < MIN_PERIOD {
             return Err(de::Error::custom(format!(
-                "{}s is too short, 0.05s is the least",
-                span.as_secs_f64()
+                "{text} is too short, 0.05s is the least"
             )));
         }
         Ok(Self(span))
@@ -467,6 +481,47 @@ mod tests {
         let config: WatchConfig =
             parse(br#"{"masters":["a","b"],"poll_interval":"0.25s"}"#).unwrap();
         assert_eq!(config.poll_interval.0, Duration::from_millis(250));
+    }
+
+    #[test]
+    fn spans_are_exact() {
+        let span = |text: &str| Span::parse(text).map(|span| span.0);
+        for (text, nanoseconds) in [
+            ("0s", 0),
+            ("10s", 10_000_000_000),
+            ("0.25s", 250_000_000),
+            (".5s", 500_000_000),
+            ("1.s", 1_000_000_000),
+            ("0003s", 3_000_000_000),
+            ("0.0000000019s", 1),
+            ("3600.0s", 3_600_000_000_000),
+        ] {
+            assert_eq!(
+                span(text),
+                Some(Duration::from_nanos(nanoseconds)),
+                "{text}"
+            );
+        }
+        let nines = format!("{}s", "9".repeat(60));
+        for text in [
+            "",
+            "s",
+            ".s",
+            "1",
+            "1m",
+            "-1s",
+            "+1s",
+            "1e3s",
+            "infs",
+            "NaNs",
+            "1.-5s",
+            "1.2.3s",
+            " 1s",
+            "3600.000000001s",
+            &nines,
+        ] {
+            assert_eq!(span(text), None, "{text}");
+        }
     }
 
     #[test]

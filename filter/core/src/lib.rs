@@ -23,6 +23,7 @@ pub mod conversation;
 pub mod event;
 pub mod fact;
 pub mod hosts;
+pub mod json;
 pub mod probe;
 pub mod reply;
 pub mod resp;
