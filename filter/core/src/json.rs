@@ -77,7 +77,7 @@ impl de::Error for JsonError {
 
     /// serde's own names every number, and has all that prints one of floating point linked for it.
     fn invalid_type(_: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::mismatch("another one", expected)
+        Self::mismatch("another", expected)
     }
 
     fn invalid_value(given: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -85,7 +85,7 @@ impl de::Error for JsonError {
             Unexpected::Unsigned(number) => Self::new(format!(
                 "invalid value: integer `{number}`, expected {expected}"
             )),
-            _ => Self::new(format!("invalid value, expected {expected}")),
+            _ => Self::mismatch("another", expected),
         }
     }
 }
@@ -227,8 +227,8 @@ impl<'de> EnumAccess<'de> for Node<'de> {
             Value::Object(object) if object.len() == 1 => object
                 .iter()
                 .next()
-                .ok_or_else(|| self.mismatch(&"one variant"))?,
-            _ => return Err(self.mismatch(&"string or map with one field")),
+                .ok_or_else(|| self.mismatch(&"variant"))?,
+            _ => return Err(self.mismatch(&"variant")),
         };
         let variant = seed.deserialize(StrDeserializer::new(name))?;
         Ok((variant, Node(content)))
@@ -241,7 +241,7 @@ impl<'de> VariantAccess<'de> for Node<'de> {
     fn unit_variant(self) -> Result<(), JsonError> {
         match self.0 {
             Value::Null => Ok(()),
-            _ => Err(self.mismatch(&"a variant without content")),
+            _ => Err(self.mismatch(&"nothing")),
         }
     }
 

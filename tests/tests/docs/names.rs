@@ -25,7 +25,7 @@ fn collect(dir: &Path, text: &mut String) {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             collect(&path, text);
-        } else {
+        } else if !path.ends_with("tests.rs") {
             let file = fs::read_to_string(path).expect("a source file");
             text.push_str(file.split("#[cfg(test)]").next().unwrap_or_default());
         }
