@@ -17,5 +17,6 @@ mod reentrancy;
 mod restarts;
 mod schedule;
 mod shared;
+mod size;
 mod switch;
 mod watch;
