@@ -53,7 +53,10 @@ impl Router {
         let name = config.master_name.as_str();
         metrics::declare(name, "connections_closed_by_switch_total");
         for why in REFUSALS {
-            metrics::declare(name, &format!("connections_refused_{why}_total"));
+            metrics::declare(
+                name,
+                &metrics::by("reason", why, "connections_refused_total"),
+            );
         }
         Self {
             id,
@@ -248,7 +251,9 @@ impl Router {
 
     /// Leads the current stream to the listener that answers `-MASTERDOWN`. False: there is none.
     fn prepare_refusal(&self, why: &Refusal) -> bool {
-        metrics::count(&self.name(), &format!("connections_refused_{why}_total"));
+        let reason = why.to_string();
+        let counter = metrics::by("reason", &reason, "connections_refused_total");
+        metrics::count(&self.name(), &counter);
         if self.refusal_told.borrow().as_ref() != Some(why) {
             let text = why.explain(self.admission.borrow().config());
             log::warn!("{}: clients are told -MASTERDOWN: {text}", self.name());

@@ -118,7 +118,7 @@ fn held_connections_are_bounded_in_time() {
     client.upstream_fin();
     assert_eq!(
         site.process
-            .metric("redis_sentinel.mymaster.connections_refused_no_sentinel_total"),
+            .metric("redis_sentinel.mymaster.reason=no_sentinel.connections_refused_total"),
         1
     );
 }

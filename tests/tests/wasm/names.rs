@@ -75,7 +75,7 @@ fn a_client_that_waits_for_a_name_in_vain_is_told_so() {
     assert!(site.story().contains(why), "{}", site.story());
     let refused = site
         .process
-        .metric("redis_sentinel.mymaster.connections_refused_unresolved_total");
+        .metric("redis_sentinel.mymaster.reason=unresolved.connections_refused_total");
     assert_eq!(refused, 1);
     let story = site.story();
     assert_eq!(
