@@ -3,7 +3,9 @@
 mod commands;
 mod configuration;
 mod design;
+mod kubectl;
 mod licence;
+mod live;
 mod logs;
 mod markdown;
 mod names;
@@ -11,4 +13,5 @@ mod reference;
 mod release;
 mod releases;
 mod security;
+mod shell;
 mod supply_chain;

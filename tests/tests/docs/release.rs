@@ -41,6 +41,7 @@ fn a_release_is_what_it_says() {
     let dir = scratch.file(&format!("envoy-redis-sentinel-{VERSION}"));
     it_has_one_version(&dir);
     it_can_be_used(&dir);
+    it_makes_passwords(&dir);
     it_is_whole(&dir);
 }
 
@@ -53,6 +54,21 @@ fn files(dir: &Path, found: &mut Vec<PathBuf>) {
             found.push(path);
         }
     }
+}
+
+/// The keys that the manifests read, and none of the example's values.
+fn it_makes_passwords(dir: &Path) {
+    let file = dir.join("k8s/passwords/passwords.env");
+    run(dir.join("k8s/passwords/generate.sh"), &[], dir).expect("passwords");
+    let made = fs::read_to_string(&file).expect("passwords.env");
+    let example = fs::read_to_string(file.with_extension("env.example")).expect("an example");
+    let keys = |text: &str| -> Vec<String> {
+        let pairs = text.lines().filter_map(|line| line.split_once('='));
+        pairs.map(|(key, _)| key.to_owned()).collect()
+    };
+    assert_eq!(keys(&made), keys(&example));
+    assert!(!made.contains("change-me"), "{made}");
+    fs::remove_file(file).expect("it was there");
 }
 
 fn it_is_whole(dir: &Path) {
