@@ -24,7 +24,7 @@ mod redis_benchmark;
 mod report;
 mod results;
 mod setup;
-#[allow(dead_code, reason = "for the report, which comes next")]
+
 mod stats;
 mod switch;
 mod tune;

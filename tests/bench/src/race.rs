@@ -119,11 +119,11 @@ impl Track {
     fn run(&mut self, fault: Fault, window: Duration) -> Result<Run> {
         ensure!(!wait::interrupted(), "interrupted");
         let old = self.trial.cluster.master().context("no master")?;
-        // HAProxy learns of the last failover at its next check.
+        // HAProxy takes every node for a master until its first check, and learns of a failover at the next: ask often enough
+        // to be led to each node in turn.
         wait::until_true("all proxies to lead to the master", wait::LONG, || {
-            self.proxies
-                .iter()
-                .all(|(_, port)| racer::leads_to(*port) == Some(old))
+            let often = |port| (0..9).all(|_| racer::leads_to(port) == Some(old));
+            self.proxies.iter().all(|(_, port)| often(*port))
         })?;
         let clients = self.clients(old)?;
         sleep(Duration::from_secs(1)); // of steady load
@@ -157,14 +157,17 @@ impl Track {
         let plain = self.proxies.iter().map(start).collect::<Result<Vec<_>>>()?;
         let clients = Clients { plain, aware };
         let before = aware_counters(master);
-        wait::until_true("all clients to write", wait::LONG, || {
+        let missing = || -> Vec<&str> {
             let grown = aware_counters(master);
-            clients
-                .plain
-                .iter()
-                .all(|(_, clients)| clients.all_write_to(master))
-                && grown.iter().zip(&before).all(|(now, then)| now > then)
-        })?;
+            let aware = grown.iter().zip(&before).all(|(now, then)| now > then);
+            let plain = clients.plain.iter();
+            let waits = plain.filter(|(_, clients)| !clients.all_write_to(master));
+            let mut missing: Vec<_> = waits.map(|(name, _)| *name).collect();
+            missing.extend((!aware).then_some(REDIS_PY));
+            missing
+        };
+        wait::until_true("all clients to write", wait::LONG, || missing().is_empty())
+            .with_context(|| format!("{:?} do not", missing()))?;
         Ok(clients)
     }
 }

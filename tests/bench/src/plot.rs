@@ -1,8 +1,0 @@
-//! The plots.
-use crate::results::Results;
-use anyhow::Result;
-use std::path::Path;
-/// Writes it.
-pub fn write(_results: &Results, _out: &Path) -> Result<()> {
-    Ok(())
-}
