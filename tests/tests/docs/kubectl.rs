@@ -164,9 +164,7 @@ fn check(cluster: &Cluster, made: &mut Made, command: &str) -> Result<(), String
         }
         ["run", name, ..] => {
             made.0.push((*name).to_owned());
-            let allowed = words
-                .iter()
-                .any(|word| *word == "--labels=redis-client=true");
+            let allowed = words.contains(&"--labels=redis-client=true");
             allowed
                 .then_some(())
                 .ok_or_else(|| "no NetworkPolicy lets it in".to_owned())
