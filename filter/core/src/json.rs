@@ -2,7 +2,7 @@
 //! walk of the value for all types, which knows at which field it is.
 //!
 //! `serde_json`'s own reader is compiled anew for every type that is read, each time with all that JSON allows (a struct as
-//! an array, a number as a text's opposite), and once more to tell a path: a fifth of the module.
+//! an array, a number as a text's opposite), and once more to tell a path: a seventh of the module.
 
 use core::fmt;
 use serde::de::{

@@ -87,7 +87,7 @@ fn failover_after_failover_leaves_nothing() {
         assert_eq!(client.upstream(), Some(address), "{}", site.story());
         client.close();
     };
-    // The allocator finds its size first: what is between the pages it has is used up by round 100.
+    // The allocator finds its size first: one page more within the first 200 rounds, none in 2,000 after them.
     (0..200).for_each(|_| round(&site));
     let pages: Vec<_> = site.sides.iter().map(|s| s.worker.pages()).collect();
     (0..500).for_each(|_| round(&site));

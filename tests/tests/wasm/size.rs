@@ -13,8 +13,8 @@ fn the_module_is_small() {
     let bytes = fs::metadata(&path).expect("the built module").len();
     assert!(
         bytes <= MOST_BYTES,
-        "{} has {bytes} bytes, {MOST_BYTES} are allowed. Each sidecar holds it once as bytes and once as machine code, each \
-         worker takes its share, and every start waits for its compilation. What grew? Usually a format of floating point, a \
+        "{} has {bytes} bytes, {MOST_BYTES} are allowed. Every sidecar holds it, and every start \
+         waits for its compilation. What grew? Usually a format of floating point, a \
          map of yet another type, a derived reader of a large struct. If it is worth it, set the limit anew.",
         path.display()
     );
