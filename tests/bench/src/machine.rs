@@ -94,7 +94,7 @@ fn versions() -> Vec<(String, String)> {
             .env("PYTHONPATH", python),
     );
     let list = [
-        ("Envoy", last_part(&first(&tools::envoy(), "--version"))),
+        ("Envoy", of_envoy(&first(&tools::envoy(), "--version"))),
         ("Redis", first(&tools::redis("redis-server"), "--version")),
         ("HAProxy", first(&peers::program("haproxy"), "-v")),
         ("nutcracker", first(&peers::program("nutcracker"), "-V")),
@@ -105,9 +105,11 @@ fn versions() -> Vec<(String, String)> {
         .to_vec()
 }
 
-/// `envoy  version: <commit>/1.40.0/Clean/RELEASE/BoringSSL`
-fn last_part(text: &str) -> String {
-    text.split('/').nth(1).unwrap_or(text).to_owned()
+/// `/where/it/is/envoy  version: <commit>/1.40.0/Clean/RELEASE/BoringSSL`
+fn of_envoy(text: &str) -> String {
+    let parts = text.rsplit_once("version:").map(|(_, parts)| parts);
+    let version = parts.and_then(|parts| parts.split('/').nth(1));
+    version.unwrap_or(text).to_owned()
 }
 
 /// The first word that looks like a version.
@@ -146,7 +148,8 @@ mod tests {
 
     #[test]
     fn versions_are_found_in_what_programs_say() {
-        let envoy = last_part("envoy  version: 0123abc/1.40.0/Clean/RELEASE/BoringSSL");
+        let envoy =
+            of_envoy("/opt/envoy-1.40/envoy  version: 0123abc/1.40.0/Clean/RELEASE/BoringSSL");
         for (said, expected) in [
             (envoy.as_str(), "1.40.0"),
             (

@@ -83,7 +83,21 @@ fn relay(results: &Results) -> Vec<Target> {
             factor(Some(quotient)),
         ))
     };
-    cells(results).iter().filter_map(target).collect()
+    let mut targets: Vec<_> = cells(results).iter().filter_map(target).collect();
+    let all = cells(results)
+        .iter()
+        .filter_map(|cell| quotient(cell, FILTER, PLAIN, |s| s.cpu));
+    if let Some(all) = Spread::of(all.map(|quotient| quotient.median)) {
+        let what = "The same, the middle of all these loads".to_owned();
+        targets.push(Target::at_most(
+            what,
+            1.02,
+            "×",
+            all.median,
+            factor(Some(all)),
+        ));
+    }
+    targets
 }
 
 fn setup(results: &Results) -> Vec<Target> {
