@@ -12,10 +12,13 @@ set -eu
 . /scripts/common.sh
 trap 'exit 0' TERM # the first process of a container has no default for it
 
-# Of the output of CLUSTER NODES on stdin:
+# Of what Redis says of itself and the others, on stdin:
 own_id() { awk '$3 ~ /myself/ { print $1 }'; }
-places() { awk '{ sub(/:[0-9]*@.*/, "", $2); print $1, $2, $3 }'; } # <id> <address> <flags>
-has_id() { [ -n "$1" ] && grep -q "^$1 "; }
+own_master() { awk '$3 ~ /myself/ { print $4 }'; }
+settled() { awk '$3 !~ /fail|handshake|noaddr/ { sub(/:[0-9]*@.*/, "", $2); print $1, $2 }'; } # <id> <address>
+field() { sed -n "s/^$1://p"; }
+has_id() { [ -n "$1" ] && awk -v id="$1" '$1 == id { found = 1 } END { exit !found }'; }
+has_address() { awk -v address="$1" '$2 == address { found = 1 } END { exit !found }'; }
 
 introduce() { # introduce <address>
     theirs=$(echo CLUSTER NODES | ask "$1")
@@ -26,13 +29,29 @@ introduce() { # introduce <address>
     fi
 }
 
+# What a node hears of its master's new address from a third one, Redis does not tell its own replication, which dials the old
+# one for ever. To be told again whom it follows makes it look.
+follow() {
+    master=$(echo "$ours" | own_master)
+    address=$(echo "$places" | awk -v id="$master" '$1 == id { print $2 }')
+    if [ "$(echo "$ours" | field master_link_status)" = down ] && [ -n "$address" ] &&
+        [ "$(echo "$ours" | field master_host)" != "$address" ]; then
+        say "the master $master is at $address now"
+        echo "CLUSTER REPLICATE $master" | ask 127.0.0.1 >/dev/null
+    fi
+}
+
 while :; do
-    ours=$(echo CLUSTER NODES | ask 127.0.0.1)
-    # An address whose node is thought to be down may be another node's meanwhile.
-    settled=$(echo "$ours" | places | awk '$3 !~ /fail|handshake|noaddr/ { print $2 }')
+    ours=$(printf 'CLUSTER NODES\nINFO replication\n' | ask 127.0.0.1)
+    # Without those that are thought to be down: their addresses may be other nodes' meanwhile.
+    places=$(echo "$ours" | settled)
+    # All at once, because an old address answers nobody for two seconds.
     for address in $(addresses_of "redis-cluster-nodes.$NAMESPACE.svc.$CLUSTER_DOMAIN"); do
-        echo "$settled" | grep -qxF "$address" || introduce "$address"
+        echo "$places" | has_address "$address" || introduce "$address" &
     done
+    wait
+    follow
+    [ "${1:-}" != once ] || exit 0 # by hand
     sleep 3 &
     wait $!
 done

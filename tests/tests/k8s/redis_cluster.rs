@@ -104,6 +104,26 @@ fn it_grows_and_shrinks_under_its_clients() {
 
 fn grow_and_shrink(cluster: &Cluster) -> Result<()> {
     cluster.scale(8)?;
+    // Two that answer, and are of no cluster or another one: nobody takes them in before he is told to.
+    for stranger in ["redis-cluster-6", "redis-cluster-7"] {
+        let answers = || {
+            let pong = cluster.ask(stranger, "PING");
+            pong.is_ok_and(|pong| pong.trim() == "PONG")
+        };
+        wait::until_true("a new node", LONG, answers)?;
+    }
+    wait::until_true("the new nodes' names", LONG, || {
+        let command = ["getent", "ahosts", "redis-cluster-nodes"];
+        let known = cluster.kube.exec("redis-cluster-0", "redis", &command);
+        known.is_ok_and(|known| {
+            String::from_utf8_lossy(&known.stdout)
+                .matches("STREAM")
+                .count()
+                == 8
+        })
+    })?;
+    cluster.script("watch-addresses.sh", &["once"])?;
+    ensure!(cluster.members()?.len() == 6);
     cluster.script("scale-up.sh", &["6", "7"])?;
     cluster.wait_until_ready()?;
     ensure!(cluster.members()?.len() == 8);

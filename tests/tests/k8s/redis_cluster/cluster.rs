@@ -73,6 +73,7 @@ impl Cluster {
 
     /// Kills all pods of these workloads at once, and waits until the new ones are the same cluster, with every key.
     pub fn replace(&self, workloads: &[(&str, &str)], members: &BTreeSet<String>) -> Result<()> {
+        self.wait_until_written()?;
         let begin = Instant::now();
         let pods = workloads.iter().map(|one| self.kube.pods_of(one.0, one.1));
         let old: Vec<_> = pods.flatten().collect();
@@ -176,6 +177,18 @@ impl Cluster {
             ensure!(reply == Value::Text(b"OK".to_vec()), "{key}: {reply:?}");
         }
         Ok(())
+    }
+
+    /// Waits until every node has written to its file what it acknowledged: while an earlier fsync lasts Redis keeps it for up to
+    /// two seconds, and a master that is killed then together with its replica has lost it.
+    fn wait_until_written(&self) -> Result<()> {
+        wait::until_true("all files to be written", LONG, || {
+            let pods = self.kube.pods_of(NODES.0, NODES.1);
+            pods.iter().all(|pod| {
+                let info = self.ask(pod.name(), "INFO persistence");
+                info.is_ok_and(|info| info.contains("aof_buffer_length:0"))
+            })
+        })
     }
 
     /// All of them are there.
