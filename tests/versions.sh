@@ -16,7 +16,7 @@ lacks() {
         echo "startup::envoy_may_start_before_everything_else failover::a_killed_master_costs_one_close"
         echo "named_clusters::each_node_is_reached_through_its_own_cluster names::a_dial_that_fails_goes_on_to_the_name_of_the_new_master"
         echo "replicas::readers_of_a_dead_replica"
-        echo "names::a_client_waits_for_a_name_that_does_not_resolve_yet"
+        echo "names::a_client_waits_for_a_name_that_does_not_resolve_yet replicas::without_fallback_readers_wait_for_a_replica"
         # redis_proxy does not know HELLO.
         echo "pooled::the_limits_are_those_that_are_documented"
         ;;
