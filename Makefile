@@ -4,7 +4,7 @@ export PATH := $(PATH):$(CURDIR)/target/tools/redis:$(CURDIR)/target/tools/deny/
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 MODULE := filter/build.sh
 
-.PHONY: help setup wasm k8s oci docs release tools run failover test lint fmt measure versions marathon idle growth soak partitions bench trap clean fuzz reproducible deny audit
+.PHONY: help setup wasm k8s oci docs picture release tools run failover test lint fmt measure versions marathon idle growth soak partitions bench trap clean fuzz reproducible deny audit
 
 help: ## this list
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/' | expand -t 12
@@ -37,6 +37,9 @@ docs: ## docs/configuration.md, written anew from the code
 
 oci: wasm tools ## the module as an OCI image for Istio's WasmPlugin and for image volumes: target/oci
 	@target/debug/oci
+
+picture: wasm tools ## docs/failover.svg, drawn anew from a planned failover and a kill
+	@target/debug/picture
 
 release: wasm tools ## module, image, configurations and manifests with their checksums: target/dist
 	@tests/setup.sh clients
