@@ -7,8 +7,15 @@ use redis_sentinel_tests::tools;
 use serde_json::Value;
 
 use crate::markdown::{blocks, read, section, spans, table};
+use crate::reference::PAGE;
+use crate::shell;
 
-const PAGES: [&str; 3] = ["README.md", "DESIGN.md", "SECURITY.md"];
+/// The pages with commands, and the one without.
+fn pages() -> Vec<&'static str> {
+    let mut pages = vec!["DESIGN.md", "CHANGELOG.md"];
+    pages.extend(shell::PAGES);
+    pages
+}
 
 /// The Makefile's targets that `make help` shows.
 fn targets() -> BTreeSet<String> {
@@ -40,7 +47,7 @@ fn make_words(text: &str) -> Vec<String> {
 #[test]
 fn every_make_target_exists() {
     let known = targets();
-    for page in PAGES {
+    for page in pages() {
         for word in make_words(&read(page)) {
             assert!(known.contains(&word), "{page}: there is no `make {word}`");
         }
@@ -55,27 +62,73 @@ fn every_make_target_is_told() {
     assert_eq!(told, targets());
 }
 
+/// What a link of a page is from the root: `../README.md` of `docs/operations.md` is `README.md`.
+fn beside(page: &str, link: &str) -> String {
+    let mut path: Vec<&str> = page.split('/').collect();
+    path.pop();
+    for part in link.split('/') {
+        match part {
+            ".." => drop(path.pop()),
+            "." => {}
+            part => path.push(part),
+        }
+    }
+    path.join("/")
+}
+
+/// The fragment by which a heading is linked, as GitHub makes it.
+fn fragment(heading: &str) -> String {
+    let kept = heading.chars().filter_map(|letter| match letter {
+        ' ' => Some('-'),
+        '-' | '_' => Some(letter),
+        letter if letter.is_alphanumeric() => Some(letter.to_ascii_lowercase()),
+        _ => None,
+    });
+    kept.collect()
+}
+
+#[test]
+fn every_link_into_a_page_has_its_heading() {
+    for page in pages() {
+        let text = read(page);
+        let links = text.split("](").skip(1);
+        let links = links.filter_map(|rest| rest.split(')').next()?.split_once('#'));
+        for (file, wanted) in links.filter(|(file, _)| !file.contains("://")) {
+            let target = match file {
+                "" => page.to_owned(),
+                file => beside(page, file),
+            };
+            let there = read(&target);
+            let mut headings = there.lines().filter(|line| line.starts_with('#'));
+            let known =
+                headings.any(|line| fragment(line.trim_start_matches('#').trim()) == wanted);
+            assert!(known, "{page}: {target} has no heading for #{wanted}");
+        }
+    }
+}
+
 #[test]
 fn every_file_exists() {
     let tops: BTreeSet<String> = fs::read_dir(tools::root())
         .expect("the repository")
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .collect();
-    for page in PAGES {
+    for page in pages() {
         let text = read(page);
         let links = text
             .split("](")
             .skip(1)
             .filter_map(|rest| rest.split([')', '#']).next())
-            .filter(|link| !link.is_empty() && !link.contains("://"));
+            .filter(|link| !link.is_empty() && !link.contains("://"))
+            .map(|link| beside(page, link));
         let named = spans(&text).into_iter().filter(|span| {
             let top = span.split('/').next().unwrap_or_default();
             span.contains('/') && tops.contains(top) && !span.contains([' ', '*', '<', ':'])
         });
-        for file in links.chain(named) {
-            let built = file.starts_with("target/");
+        for file in links.chain(named.map(str::to_owned)) {
+            let built = file.starts_with("target/") || file.ends_with(".wasm");
             assert!(
-                built || tools::root().join(file).exists(),
+                built || tools::root().join(&file).exists(),
                 "{page}: there is no {file}"
             );
         }
@@ -125,15 +178,15 @@ fn every_yaml_key_exists() {
             keys(&yaml_serde::from_str(&text).expect("YAML"), &mut known);
         }
     }
-    let readme = read("README.md");
-    let configuration = section(&readme, "Configuration").expect("the section Configuration");
     // The fields of the tables, which are held against the code elsewhere.
-    let fields = configuration
+    let reference = read(PAGE);
+    let fields = reference
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     known.extend(fields.map(str::to_owned));
     known.extend(["environment", "inline"].map(str::to_owned));
-    for block in blocks(&readme, "yaml") {
+    let pages: String = pages().into_iter().map(read).collect();
+    for block in blocks(&pages, "yaml") {
         let value: Value =
             yaml_serde::from_str(block).unwrap_or_else(|error| panic!("{error}:\n{block}"));
         let mut used = BTreeSet::new();
