@@ -21,6 +21,8 @@ use crate::peers;
 use crate::plan::Plan;
 use crate::racer::{self, Aware, Event, Manner, Plain};
 
+/// `envoy/redis.yaml` with `early_switch`, which is off by default.
+pub const FILTER_EARLY: &str = "filter, early_switch";
 /// HAProxy with `on-marked-down shutdown-sessions`.
 pub const HAPROXY_STRICT: &str = "haproxy, sessions shut";
 /// A client that asks Sentinel itself.
@@ -83,34 +85,37 @@ fn summary(run: &Run) -> String {
 struct Track {
     proxies: Vec<(&'static str, u16)>,
     _haproxy: Process,
-    _pooled: Envoy,
+    _envoys: [Envoy; 2],
     trial: Trial,
-    _ports: PortBlock,
+    _ports: [PortBlock; 2],
 }
 
 impl Track {
     fn start(plan: &Plan) -> Result<Self> {
         let mut trial = Trial::start()?;
-        let mut ports = PortBlock::claim()?;
-        let mut config = Config::from_shipped("envoy/redis-pooled.yaml", &mut ports)?
-            .seeds(&trial.cluster.sentinel_ports())?;
-        let pooled_port = config.port("redis_pooled")?;
-        let dir = trial.cluster.scratch.file(POOLED);
-        fs::create_dir_all(&dir)?;
-        let pooled = Envoy::start(config, &dir)?;
-        pooled.wait_until_ready()?;
+        let sentinels = trial.cluster.sentinel_ports();
+        let mut ports = [PortBlock::claim()?, PortBlock::claim()?];
+        let early = Config::from_shipped("envoy/redis.yaml", &mut ports[0])?
+            .seeds(&sentinels)?
+            .plugin("early_switch", "enabled", &true.into());
+        let early = follow(early, &trial, FILTER_EARLY)?;
+        let mut pooled =
+            Config::from_shipped("envoy/redis-pooled.yaml", &mut ports[1])?.seeds(&sentinels)?;
+        let pooled_port = pooled.port("redis_pooled")?;
+        let pooled = follow(pooled, &trial, POOLED)?;
         let nodes: Vec<_> = trial.cluster.redis.iter().map(|node| node.port).collect();
         let scratch = trial.cluster.scratch.path().to_owned();
         let haproxy = peers::haproxy(&mut trial.ports, &nodes, plan.workers, &scratch)?;
         Ok(Self {
             proxies: vec![
                 (FILTER, trial.envoy.port),
+                (FILTER_EARLY, early.port),
                 (POOLED, pooled_port),
                 (HAPROXY, haproxy.port),
                 (HAPROXY_STRICT, haproxy.strict_port),
             ],
             _haproxy: haproxy.process,
-            _pooled: pooled,
+            _envoys: [early, pooled],
             trial,
             _ports: ports,
         })
@@ -170,6 +175,15 @@ impl Track {
             .with_context(|| format!("{:?} do not", missing()))?;
         Ok(clients)
     }
+}
+
+/// Another Envoy of the same system, once it knows the master.
+fn follow(config: Config, trial: &Trial, name: &str) -> Result<Envoy> {
+    let dir = trial.cluster.scratch.file(name);
+    fs::create_dir_all(&dir)?;
+    let envoy = Envoy::start(config, &dir)?;
+    envoy.wait_until_ready()?;
+    Ok(envoy)
 }
 
 /// A contender, and what each of its clients saw.

@@ -12,7 +12,7 @@ use plotters::style::RGBColor;
 
 use crate::contenders::{DIRECT, FILTER, HAPROXY, NUTCRACKER, PLAIN, POOLED};
 use crate::plot::bars::{Bars, Group};
-use crate::race::{HAPROXY_STRICT, REDIS_PY};
+use crate::race::{FILTER_EARLY, HAPROXY_STRICT, REDIS_PY};
 use crate::report::{cost, failover, relay};
 use crate::results::Results;
 use crate::stats::Spread;
@@ -24,6 +24,7 @@ fn colour(contender: &str) -> RGBColor {
         PLAIN => RGBColor(86, 180, 233),
         FILTER => RGBColor(0, 114, 178),
         POOLED => RGBColor(0, 158, 115),
+        FILTER_EARLY => RGBColor(60, 90, 230),
         HAPROXY => RGBColor(213, 94, 0),
         HAPROXY_STRICT => RGBColor(230, 159, 0),
         NUTCRACKER => RGBColor(204, 121, 167),
@@ -118,6 +119,7 @@ mod tests {
             DIRECT,
             PLAIN,
             FILTER,
+            FILTER_EARLY,
             POOLED,
             HAPROXY,
             HAPROXY_STRICT,

@@ -4,13 +4,22 @@ use std::collections::BTreeMap;
 
 use crate::contenders::{FILTER, HAPROXY, POOLED};
 use crate::judge::Seen;
-use crate::race::{HAPROXY_STRICT, REDIS_PY, Run};
+use crate::race::{FILTER_EARLY, HAPROXY_STRICT, REDIS_PY, Run};
 use crate::report::text::{heads, number, spread, table};
 use crate::results::Results;
 use crate::stats::Spread;
 
 /// In every table in this order.
-pub const ORDER: [&str; 5] = [FILTER, POOLED, HAPROXY, HAPROXY_STRICT, REDIS_PY];
+pub const ORDER: [&str; 6] = [
+    FILTER,
+    FILTER_EARLY,
+    POOLED,
+    HAPROXY,
+    HAPROXY_STRICT,
+    REDIS_PY,
+];
+/// Those of them that are not ours.
+const OTHERS: [&str; 3] = [HAPROXY, HAPROXY_STRICT, REDIS_PY];
 
 /// The faults, and what they are.
 pub const FAULTS: [(&str, &str); 3] = [
@@ -52,7 +61,7 @@ pub fn race(results: &Results) -> String {
         }
         let promoted = Spread::of(runs.iter().map(|run| run.promoted));
         text += &format!(
-            "\n### {title}\n\n{} times; Sentinel's `+promoted-slave` came {} ms after the fault, the race went on for {} s after it.\n\n",
+            "\n### {title}\n\nRuns: {}. Sentinel's `+promoted-slave` came {} ms after the fault, the race went on for {} s after it.\n\n",
             runs.len(),
             spread(promoted),
             number(window)
@@ -60,7 +69,7 @@ pub fn race(results: &Results) -> String {
         text += &fault_table(&runs);
     }
     text + "\nSilence: the longest time in which nobody, or one client, had an acknowledged write. `first`, `all`: from the promotion to the first write that \
-     the new master acknowledged, and until every client had one; `never` counts the runs in which that did not come before the end. The counts are \
+     the new master acknowledged, and until every client had one (negative: before Sentinel told of it); `never` counts the runs in which that did not come before the end. The counts are \
      means per failover of all 8 clients. Lost: acknowledged writes that the new master does not have, over all failovers.\n\n"
         + &race_means(&part.data)
 }
@@ -120,17 +129,22 @@ fn race_means(runs: &[Run]) -> String {
     };
     let planned = of(runs, "planned");
     if !planned.is_empty() {
-        let others = ORDER[2..]
-            .iter()
-            .map(|who| format!("{who} {}", number(lost("planned", who) as f64)));
+        let others = OTHERS.map(|who| format!("{who} {}", number(lost("planned", who) as f64)));
         text += &format!(
-            "What this means: in {} planned failovers the filter lost {} acknowledged writes, pooled mode {}; the others: {}. They write to the old master \
-             until Sentinel turns it into a replica, which acknowledges what will be thrown away; that is also why their silence looks short.",
+            "What this means: in {} planned failovers the filter lost {} acknowledged writes, with `early_switch` {}, pooled mode {}; the others: {}.",
             planned.len(),
-            lost("planned", FILTER),
-            lost("planned", POOLED),
-            others.collect::<Vec<_>>().join(", ")
+            number(lost("planned", FILTER) as f64),
+            number(lost("planned", FILTER_EARLY) as f64),
+            number(lost("planned", POOLED) as f64),
+            others.join("; ")
         );
+        if OTHERS
+            .iter()
+            .all(|who| lost("planned", who) > lost("planned", FILTER))
+        {
+            text += " Those write to the old master until Sentinel turns it into a replica: it acknowledges what will be thrown away, which is also why their \
+                     silence looks short.";
+        }
     }
     for (fault, word) in [("kill", "killed"), ("hang", "hung")] {
         let runs = of(runs, fault);
@@ -206,7 +220,7 @@ pub fn switch(results: &Results) -> String {
         .unwrap_or(0);
     let wrong: usize = samples.iter().map(|sample| sample.wrong).sum();
     format!(
-        "## {} live connections\n\nA planned failover, {} times. Each client dials again when it is closed, and asks who answers. Milliseconds from the \
+        "## {} live connections\n\nPlanned failovers: {}. Each client dials again when it is closed, and asks who answers. Milliseconds from the \
          first `+promoted-slave` that a subscriber of the Sentinels saw:\n\n{}\nAt most {closes} closes of one connection; {wrong} answers by another node or errors. \
          Envoy worked for {} ms of CPU in it and the clients for {} ms, on {} processors that Redis used as well.",
         number(first.connections as f64),

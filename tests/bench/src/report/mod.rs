@@ -44,12 +44,12 @@ fn page(results: &Results) -> String {
 const METHOD: &str = "\
 ## How it is measured
 
-`make bench` does all of it, from a fresh clone; `QUICK=1` does every part once, for a look. `results.json` holds every sample,
-and `target/debug/bench --report` makes this page and the plots of it.
+`make bench` does all of it, from a fresh clone; `QUICK=1` does every part once, for a look. `results.json` holds every sample.
 
 - All contenders run at the same time, on this one machine, with the clients and with Redis. They take turns within a round,
   each round begins with another one, and plain Envoy and the filter have two turns per round, in either order. Quotients are
   taken within a round, and the median of these is shown: what disturbs a whole round disturbs both.
+- `make bench PARTS=--report` makes this page and the plots of the results again.
 - Numbers in brackets are the smallest and the largest of the rounds.
 - `tcp_proxy` is the same Envoy with the same file without the module: the same listeners, buffers and socket options, led
   to the one Redis. Envoy and HAProxy have two workers each; nutcracker has one thread.
@@ -139,3 +139,6 @@ fn circumstances(results: &Results) -> Option<(Machine, Vec<Together>)> {
     }
     Some((newest.1.clone(), groups))
 }
+
+#[cfg(test)]
+mod tests;
