@@ -236,7 +236,7 @@ peers() {
 network() {
     [ "$(id -u)" = 0 ] || return 0
     missing=
-    for pair in nft:nftables iptables:iptables ip:iproute2 dnsmasq:dnsmasq-base setpriv:util-linux; do
+    for pair in curl:curl nft:nftables iptables:iptables ip:iproute2 dnsmasq:dnsmasq-base setpriv:util-linux; do
         command -v "${pair%:*}" >/dev/null || missing="$missing ${pair#*:}"
     done
     # shellcheck disable=SC2086 # several packages
