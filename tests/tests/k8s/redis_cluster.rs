@@ -67,13 +67,14 @@ fn it_finds_itself_when_all_addresses_changed() {
     // Envoy too, which then starts before the nodes serve, and while DNS still knows the old addresses.
     cluster.replace(&[NODES, PROXIES], &members).unwrap();
     // Envoy runs on and knows nobody any more. And each node has an address at which the others expect another one.
-    let pods = cluster.kube.pods_of(NODES.0, NODES.1);
-    let mut addresses: Vec<_> = pods.iter().filter_map(|pod| pod.status().address).collect();
+    let mut addresses = cluster.addresses();
     addresses.rotate_left(1);
-    for (pod, address) in pods.iter().zip(addresses) {
-        cluster.kube.give_address(pod.name(), address);
+    for (number, address) in addresses.iter().enumerate() {
+        let pod = format!("redis-cluster-{number}");
+        cluster.kube.give_address(&pod, *address);
     }
     cluster.replace(&[NODES], &members).unwrap();
+    assert_eq!(cluster.addresses(), addresses);
 }
 
 #[test]

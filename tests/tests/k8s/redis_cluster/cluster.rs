@@ -1,6 +1,7 @@
 //! The cluster and its application, as the tests use them.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -101,12 +102,18 @@ impl Cluster {
         Ok(())
     }
 
-    /// The addresses of the pods; then of the nodes, as each node knows them.
-    fn views(&self) -> Result<Vec<BTreeSet<String>>> {
+    /// The addresses of the nodes' pods, in their order.
+    pub fn addresses(&self) -> Vec<Ipv4Addr> {
         let pods = self.kube.pods_of(NODES.0, NODES.1);
         let addresses = pods.iter().filter_map(|pod| pod.status().address);
-        let mut views = vec![addresses.map(|address| address.to_string()).collect()];
-        for pod in &pods {
+        addresses.collect()
+    }
+
+    /// The addresses of the pods; then of the nodes, as each node knows them.
+    fn views(&self) -> Result<Vec<BTreeSet<String>>> {
+        let addresses = self.addresses();
+        let mut views = vec![addresses.iter().map(ToString::to_string).collect()];
+        for pod in self.kube.pods_of(NODES.0, NODES.1) {
             let nodes = self.ask(pod.name(), "CLUSTER NODES")?;
             let places = nodes
                 .lines()
