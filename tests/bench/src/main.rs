@@ -33,7 +33,7 @@ mod usage;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use redis_sentinel_tests::{tools, wait};
 
 use crate::contenders::Contenders;
@@ -109,14 +109,20 @@ fn bench() -> Result<()> {
         Plan::full()
     };
     let mut results = Results::read(&options.out)?;
+    let mut failed = vec![];
     if !options.report {
         for part in PARTS.iter().filter(|part| options.wants(&[part])) {
-            // Kept part by part: what was measured is not lost when a later part fails.
-            measure(part, &mut results, &plan)?;
-            results.write(&options.out)?;
+            // What was measured is not lost, and what can still be is not left out, when a part fails.
+            match measure(part, &mut results, &plan) {
+                Ok(()) => results.write(&options.out)?,
+                Err(error) if wait::interrupted() => return Err(error),
+                Err(error) => failed.push(format!("{part}: {error:#}")),
+            }
         }
     }
-    report(&results, &options.out)
+    report(&results, &options.out)?;
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    Ok(())
 }
 
 fn measure(part: &str, results: &mut Results, plan: &Plan) -> Result<()> {

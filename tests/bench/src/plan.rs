@@ -57,10 +57,10 @@ impl Plan {
         Self {
             quick: false,
             workers: 2,
-            cpu_rounds: [9, 6, 5],
-            cpu_time: Duration::from_millis(700),
+            cpu_rounds: [9, 5, 3],
+            cpu_time: Duration::from_millis(600),
             latency_rounds: 5,
-            latency_time: Duration::from_secs(3),
+            latency_time: Duration::from_secs(2),
             latency_rate: 5_000,
             latency_connections: 50,
             setup_rounds: 9,
@@ -68,14 +68,14 @@ impl Plan {
             switch_runs: 5,
             switch_connections: 5_000,
             race_runs: 10,
-            race_window: Duration::from_secs(5),
+            race_window: Duration::from_secs(4),
             memory_workers: vec![1, 2, 4],
             memory_connections: 1_000,
-            idle_time: Duration::from_secs(30),
-            idle_calm: Duration::from_secs(10),
+            idle_time: Duration::from_secs(20),
+            idle_calm: Duration::from_secs(8),
             sidecars: 20,
             conversations: vec![1_000, 3_000, 9_000],
-            tune_rounds: 7,
+            tune_rounds: 5,
         }
     }
 

@@ -35,6 +35,15 @@ const MANNER: Manner = Manner {
     timeout: Duration::from_secs(5),
 };
 
+/// All failovers.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Race {
+    /// Those that went as they should.
+    pub runs: Vec<Run>,
+    /// Those that could not be judged, and why: Sentinel did not promote anybody, a client could not be started.
+    pub failed: Vec<String>,
+}
+
 /// One failover.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Run {
@@ -46,32 +55,49 @@ pub struct Run {
     pub seen: BTreeMap<String, Seen>,
 }
 
+/// More failures than this are no accident.
+const FAILURES: usize = 3;
+
 /// Measures it.
-pub fn measure(plan: &Plan) -> Result<Vec<Run>> {
-    let mut runs = vec![];
+pub fn measure(plan: &Plan) -> Result<Race> {
+    let mut race = Race::default();
     for fault in Fault::ALL {
         let mut track = None;
         for number in 1..=plan.race_runs {
-            // Planned failovers go on in one system. After a real one Sentinel refuses the next for twice its timeout: a new
-            // system is quicker.
-            let mut current = match track.take() {
-                Some(track) => track,
-                None => Track::start(plan)?,
-            };
-            let run = current.run(fault, plan.race_window)?;
-            eprintln!(
-                "race: {fault} {number} of {}: {}",
-                plan.race_runs,
-                summary(&run)
-            );
-            runs.push(run);
-            if fault == Fault::Planned && number < plan.race_runs {
-                current.trial.settle()?;
-                track = Some(current);
+            let name = format!("{fault} {number} of {}", plan.race_runs);
+            match one(&mut track, fault, plan) {
+                Ok(run) => {
+                    eprintln!("race: {name}: {}", summary(&run));
+                    race.runs.push(run);
+                }
+                Err(error) => {
+                    eprintln!("race: {name}: {error:#}");
+                    track = None;
+                    race.failed.push(format!("{name}: {error:#}"));
+                    ensure!(race.failed.len() <= FAILURES, "too many failures");
+                }
             }
         }
     }
-    Ok(runs)
+    Ok(race)
+}
+
+fn one(track: &mut Option<Track>, fault: Fault, plan: &Plan) -> Result<Run> {
+    ensure!(!wait::interrupted(), "interrupted");
+    // Planned failovers go on in one system. After a real one Sentinel refuses the next for twice its timeout: a new system is
+    // quicker.
+    let mut current = match track.take() {
+        Some(track) => {
+            track.trial.settle()?;
+            track
+        }
+        None => Track::start(plan)?,
+    };
+    let run = current.run(fault, plan.race_window)?;
+    if fault == Fault::Planned {
+        *track = Some(current);
+    }
+    Ok(run)
 }
 
 fn summary(run: &Run) -> String {

@@ -53,7 +53,7 @@ pub struct Results {
     /// Thousands of connections through a failover.
     pub switch: Option<Measured<Vec<switch::Sample>>>,
     /// One failover, several ways.
-    pub race: Option<Measured<Vec<race::Run>>>,
+    pub race: Option<Measured<race::Race>>,
     /// Memory.
     pub memory: Option<Measured<Vec<memory::Sample>>>,
     /// Idle cost, and the Sentinels' part.

@@ -1,6 +1,7 @@
 //! What settings change about plain Envoy's relay: each variant beside the shipped settings, in turn.
 
 use std::fs;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use redis_sentinel_tests::cluster::Cluster;
@@ -8,6 +9,7 @@ use redis_sentinel_tests::envoy::Envoy;
 use redis_sentinel_tests::plain::to_node;
 use redis_sentinel_tests::ports::PortBlock;
 use redis_sentinel_tests::render::Config;
+use redis_sentinel_tests::tools;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -168,7 +170,7 @@ pub fn measure(plan: &Plan) -> Result<Vec<Tuned>> {
 
 fn cells(pair: &[Contender], plan: &Plan) -> Result<Vec<Cell>> {
     let mut cells = vec![];
-    for (pipeline, size) in [(1, 64), (16, 64), (1, 16 << 10)] {
+    for (pipeline, size) in [(1, 64), (16, 64)] {
         let load = Load {
             command: "set",
             size,
@@ -212,17 +214,7 @@ fn start(
         variant.workers
     };
     let mut envoy = Envoy::start_by(config, &dir, |command| {
-        let mut changed = std::process::Command::new(command.get_program());
-        changed.current_dir(redis_sentinel_tests::tools::root());
-        let kept = |argument: &&std::ffi::OsStr| {
-            !variant.hot_restart || *argument != "--disable-hot-restart"
-        };
-        changed.args(command.get_args().filter(kept));
-        changed.args(["--concurrency", &workers.to_string()]);
-        if variant.hot_restart {
-            changed.arg("--use-dynamic-base-id");
-        }
-        changed
+        restarted(&command, variant, workers)
     })?;
     let contender = Contender {
         name,
@@ -230,6 +222,24 @@ fn start(
         pids: vec![envoy.process().pid()],
     };
     Ok((contender, envoy, ports))
+}
+
+/// The same command with the variant's arguments.
+fn restarted(command: &Command, variant: &Variant, workers: usize) -> Command {
+    let mut changed = Command::new(command.get_program());
+    changed.current_dir(tools::root());
+    let mut arguments = command.get_args();
+    while let Some(argument) = arguments.next() {
+        if argument == "--concurrency" {
+            arguments.next();
+            changed.args(["--concurrency", &workers.to_string()]);
+        } else if argument == "--disable-hot-restart" && variant.hot_restart {
+            changed.arg("--use-dynamic-base-id");
+        } else {
+            changed.arg(argument);
+        }
+    }
+    changed
 }
 
 /// The line that says why.
@@ -293,4 +303,60 @@ fn no_overload_manager(mut config: Config) -> Result<Config> {
     let json = config.json().as_object_mut().context("no object")?;
     json.remove("overload_manager");
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variant_changes_the_arguments_that_it_means() {
+        let mut command = Command::new("envoy");
+        command.args([
+            "-c",
+            "a",
+            "--disable-hot-restart",
+            "--concurrency",
+            "2",
+            "--log-level",
+            "info",
+        ]);
+        let arguments = |variant, workers| -> Vec<String> {
+            let changed = restarted(&command, variant, workers);
+            changed
+                .get_args()
+                .map(|text| text.to_string_lossy().into_owned())
+                .collect()
+        };
+        let same = arguments(&SAME, 2);
+        assert_eq!(
+            same,
+            [
+                "-c",
+                "a",
+                "--disable-hot-restart",
+                "--concurrency",
+                "2",
+                "--log-level",
+                "info"
+            ]
+        );
+        let hot = Variant {
+            hot_restart: true,
+            ..SAME
+        };
+        let changed = arguments(&hot, 1);
+        assert_eq!(
+            changed,
+            [
+                "-c",
+                "a",
+                "--use-dynamic-base-id",
+                "--concurrency",
+                "1",
+                "--log-level",
+                "info"
+            ]
+        );
+    }
 }

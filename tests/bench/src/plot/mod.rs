@@ -43,7 +43,7 @@ pub fn write(results: &Results, out: &Path) -> Result<()> {
         latency::draw(&part.data, &out.join("latency.svg"))?;
     }
     if let Some(part) = &results.race {
-        timeline::draw(&part.data, &out.join("race-timeline.svg"))?;
+        timeline::draw(&part.data.runs, &out.join("race-timeline.svg"))?;
     }
     Ok(())
 }
@@ -92,7 +92,7 @@ fn silence(results: &Results, file: &Path) -> Result<()> {
         return Ok(());
     };
     let group = |(fault, _): &(&str, &str)| {
-        let runs = failover::of(&part.data, fault);
+        let runs = failover::of(&part.data.runs, fault);
         let of = |who: &'static str| {
             let seen = failover::seen(&runs, who);
             (who, Spread::of(seen.iter().map(|seen| seen.silence_of_one)))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::contenders::{FILTER, HAPROXY, POOLED};
 use crate::judge::Seen;
-use crate::race::{FILTER_EARLY, HAPROXY_STRICT, REDIS_PY, Run};
+use crate::race::{FILTER_EARLY, HAPROXY_STRICT, REDIS_PY, Race, Run};
 use crate::report::text::{heads, number, spread, table};
 use crate::results::Results;
 use crate::stats::Spread;
@@ -55,7 +55,7 @@ pub fn race(results: &Results) -> String {
          (`down-after-milliseconds 1000`).\n\n![Silence](race-silence.svg)\n\n![Timeline](race-timeline.svg)\n",
     );
     for (fault, title) in FAULTS {
-        let runs = of(&part.data, fault);
+        let runs = of(&part.data.runs, fault);
         if runs.is_empty() {
             continue;
         }
@@ -71,7 +71,8 @@ pub fn race(results: &Results) -> String {
     text + "\nSilence: the longest time in which nobody, or one client, had an acknowledged write. `first`, `all`: from the promotion to the first write that \
      the new master acknowledged, and until every client had one (negative: before Sentinel told of it); `never` counts the runs in which that did not come before the end. The counts are \
      means per failover of all 8 clients. Lost: acknowledged writes that the new master does not have, over all failovers.\n\n"
-        + &race_means(&part.data)
+        + &race_means(&part.data.runs)
+        + &failed(&part.data)
 }
 
 fn fault_table(runs: &[&Run]) -> String {
@@ -117,6 +118,18 @@ fn row(who: &str, seen: &[&Seen]) -> Vec<String> {
         mean(|s| s.errors),
         format!("{} of {}", number(lost as f64), number(acks as f64)),
     ]
+}
+
+/// What could not be judged is told as well.
+fn failed(race: &Race) -> String {
+    if race.failed.is_empty() {
+        return String::new();
+    }
+    let list = race.failed.iter().map(|why| format!("\n- {why}"));
+    format!(
+        "\n\nFailovers that could not be judged, and are not in the tables:\n{}",
+        list.collect::<String>()
+    )
 }
 
 fn race_means(runs: &[Run]) -> String {

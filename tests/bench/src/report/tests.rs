@@ -9,7 +9,7 @@ use crate::cpu::{Cell, Sample};
 use crate::judge::Seen;
 use crate::plan::Plan;
 use crate::plot;
-use crate::race::Run;
+use crate::race::{Race, Run};
 
 fn measured<T>(data: T) -> Option<Measured<T>> {
     let machine = Machine {
@@ -75,7 +75,10 @@ fn some() -> Results {
     };
     Results {
         cpu: measured(vec![cell(&costs)]),
-        race: measured(vec![run]),
+        race: measured(Race {
+            runs: vec![run],
+            failed: vec!["kill 1 of 1: nobody".to_owned()],
+        }),
         ..Results::default()
     }
 }
@@ -119,6 +122,7 @@ fn a_target_that_was_missed_is_told_as_missed() {
     assert!(line("| Size of the module").contains("**missed** by 100 %"));
     assert!(page.contains("commit `abcdef012345` |"), "{page}");
     assert!(page.contains("the filter lost 0 acknowledged writes") && page.contains("haproxy 70"));
+    assert!(page.contains("- kill 1 of 1: nobody"), "{page}");
 }
 
 #[test]
