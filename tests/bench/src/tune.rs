@@ -42,6 +42,11 @@ const SAME: Variant = Variant {
 
 const VARIANTS: &[Variant] = &[
     Variant {
+        name: "the same again",
+        what: "nothing else: how far two equal ones differ",
+        ..SAME
+    },
+    Variant {
         name: "buffers of 32 KiB",
         what: "`per_connection_buffer_limit_bytes: 32768` on both sides in place of 262144",
         change: |config| buffers(config, 32 << 10),

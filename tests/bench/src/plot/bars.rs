@@ -9,6 +9,9 @@ use crate::plot::colour;
 use crate::report::text::number;
 use crate::stats::Spread;
 
+/// The legend has the room of so many groups, at the right.
+const LEGEND: f64 = 1.6;
+
 /// Bars that stand together.
 pub struct Group {
     /// What stands below them.
@@ -33,8 +36,8 @@ impl Bars {
         let Some(highest) = highest.max_by(f64::total_cmp) else {
             return Ok(());
         };
-        let width = 260 + 130 * u32::try_from(self.groups.len())?;
-        let area = SVGBackend::new(file, (width.max(640), 400)).into_drawing_area();
+        let width = 90.0 + 130.0 * (self.groups.len() as f64 + LEGEND);
+        let area = SVGBackend::new(file, (width as u32, 400)).into_drawing_area();
         self.draw_on(&area, highest)
             .map_err(|error| anyhow!("{}: {error}", file.display()))
     }
@@ -54,7 +57,7 @@ impl Bars {
             .margin(12)
             .x_label_area_size(34)
             .y_label_area_size(52)
-            .build_cartesian_2d(0.0..groups, 0.0..highest * 1.12)?;
+            .build_cartesian_2d(0.0..groups + LEGEND, 0.0..highest * 1.12)?;
         chart
             .configure_mesh()
             .disable_x_mesh()

@@ -235,7 +235,7 @@ pub fn tune(results: &Results) -> String {
     )
 }
 
-/// Which variants help at small values, beyond what two equal runs differ by.
+/// Which variants help, by more than two equal ones differ on a calm machine; the first row tells how far they did here.
 fn tune_means(tuned: &[crate::tune::Tuned]) -> String {
     let medians = |tuned: &crate::tune::Tuned| -> Vec<f64> {
         let cells = tuned.cells.iter();
