@@ -96,15 +96,19 @@ pub fn rounds_of(load: &Load, all: &[Contender], rounds: usize) -> Result<Vec<Sa
     Ok(samples)
 }
 
-/// The connections are opened and closed by each run, and that is measured elsewhere: what a run of one command per
-/// connection and place in the pipeline takes is taken off.
+/// The connections are opened and closed by each run, and that is measured elsewhere: what as many connections take that send
+/// one PING each is taken off.
 fn sample(load: &Load, contender: &Contender, round: usize) -> Result<Sample> {
-    let mut least = load.clone();
-    least.requests = load.clients * load.pipeline;
-    let (_, opening) = run(&least, contender)?;
+    let opening = Load {
+        command: "ping_mbulk",
+        size: 64,
+        pipeline: 1,
+        requests: load.clients,
+        ..*load
+    };
+    let (_, opening) = run(&opening, contender)?;
     let (rate, whole) = run(load, contender)?;
-    let commands = load.requests.saturating_sub(least.requests).max(1);
-    let cpu = whole.saturating_sub(opening).as_nanos() as f64 / commands as f64;
+    let cpu = whole.saturating_sub(opening).as_nanos() as f64 / load.requests as f64;
     Ok(Sample {
         round,
         contender: contender.name.to_owned(),

@@ -40,9 +40,12 @@ const SAME: Variant = Variant {
     hot_restart: false,
 };
 
+/// The first row of the table.
+pub const AGAIN: &str = "the same again";
+
 const VARIANTS: &[Variant] = &[
     Variant {
-        name: "the same again",
+        name: AGAIN,
         what: "nothing else: how far two equal ones differ",
         ..SAME
     },

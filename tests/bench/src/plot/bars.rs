@@ -9,8 +9,8 @@ use crate::plot::colour;
 use crate::report::text::number;
 use crate::stats::Spread;
 
-/// The legend has the room of so many groups, at the right.
-const LEGEND: f64 = 1.6;
+/// The legend's width, at the right of all bars.
+const LEGEND: f64 = 190.0;
 
 /// Bars that stand together.
 pub struct Group {
@@ -36,10 +36,16 @@ impl Bars {
         let Some(highest) = highest.max_by(f64::total_cmp) else {
             return Ok(());
         };
-        let width = 90.0 + 130.0 * (self.groups.len() as f64 + LEGEND);
+        let width = 90.0 + self.group_width() * self.groups.len() as f64 + LEGEND;
         let area = SVGBackend::new(file, (width as u32, 400)).into_drawing_area();
         self.draw_on(&area, highest)
             .map_err(|error| anyhow!("{}: {error}", file.display()))
+    }
+
+    /// Wide enough for what stands on the bars.
+    fn group_width(&self) -> f64 {
+        let most = self.groups.iter().map(|group| group.bars.len()).max();
+        (most.unwrap_or(1) as f64 * 32.0).max(110.0)
     }
 
     fn draw_on<B: DrawingBackend>(
@@ -57,7 +63,10 @@ impl Bars {
             .margin(12)
             .x_label_area_size(34)
             .y_label_area_size(52)
-            .build_cartesian_2d(0.0..groups + LEGEND, 0.0..highest * 1.12)?;
+            .build_cartesian_2d(
+                0.0..groups + LEGEND / self.group_width(),
+                0.0..highest * 1.12,
+            )?;
         chart
             .configure_mesh()
             .disable_x_mesh()

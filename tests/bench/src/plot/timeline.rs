@@ -87,7 +87,9 @@ where
             let x = place(seconds);
             let line = vec![(x, top + 14), (x, top + block - ROW + 6)];
             area.draw(&PathElement::new(line, BLACK.stroke_width(1)))?;
-            area.draw(&Text::new(text, (x + 4, top), small))?;
+            // A promotion soon after the fault must not be written over it.
+            let free = if seconds > 0.0 { place(0.0) + 64 } else { 0 };
+            area.draw(&Text::new(text, (x.max(free) + 4, top), small))?;
         }
     }
     area.present()

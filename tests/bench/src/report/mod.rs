@@ -54,8 +54,8 @@ const METHOD: &str = "\
 - `tcp_proxy` is the same Envoy with the same file without the module: the same listeners, buffers and socket options, led
   to the one Redis. Envoy and HAProxy have two workers each; nutcracker has one thread.
 - CPU is the time that the proxy's threads ran, as the kernel counts it in nanoseconds (`/proc/<pid>/task/*/schedstat`), so it
-  holds no part of Redis' or of the clients', and it holds the filter's conversation with the Sentinels. The opening of the
-  connections is taken off.
+  holds no part of Redis' or of the clients', and it holds the filter's conversation with the Sentinels. What opening and closing
+  as many connections takes, with one PING each, is taken off.
 - Latency counts from the moment at which a command was due, whether or not earlier ones were answered.
 - HAProxy asks every node for its role once a second (`tcp-check`, `role:master`), as the charts for Redis set it up.
   \"sessions shut\" adds `on-marked-down shutdown-sessions`, which these charts do not.

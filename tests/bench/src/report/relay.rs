@@ -5,6 +5,7 @@ use crate::cpu::{Cell, Sample};
 use crate::report::text::{bytes, factor, heads, number, spread, table};
 use crate::results::Results;
 use crate::stats::{Spread, paired};
+use crate::tune::{AGAIN, Tuned};
 
 /// In every table in this order.
 pub const ORDER: [&str; 6] = [DIRECT, PLAIN, FILTER, POOLED, HAPROXY, NUTCRACKER];
@@ -235,23 +236,22 @@ pub fn tune(results: &Results) -> String {
     )
 }
 
-/// Which variants help, by more than two equal ones differ on a calm machine; the first row tells how far they did here.
-fn tune_means(tuned: &[crate::tune::Tuned]) -> String {
-    let medians = |tuned: &crate::tune::Tuned| -> Vec<f64> {
+/// Which variants help: by more than 3 % in the middle, and at least a little in every round.
+fn tune_means(tuned: &[Tuned]) -> String {
+    let quotients = |tuned: &Tuned| -> Vec<Spread> {
         let cells = tuned.cells.iter();
-        let quotients = cells.filter_map(|cell| quotient(cell, &tuned.name, PLAIN, |s| s.cpu));
-        quotients.map(|quotient| quotient.median).collect()
+        cells
+            .filter_map(|cell| quotient(cell, &tuned.name, PLAIN, |s| s.cpu))
+            .collect()
     };
-    let names = |test: &dyn Fn(&[f64]) -> bool| -> String {
-        let fits = |tuned: &&crate::tune::Tuned| {
-            let medians = medians(tuned);
-            tuned.name != HAPROXY && !medians.is_empty() && test(&medians)
-        };
-        let names: Vec<_> = tuned
+    let cheaper = |quotient: &Spread| quotient.median <= 0.97 && quotient.max < 1.0;
+    let dearer = |quotient: &Spread| quotient.median >= 1.03 && quotient.min > 1.0;
+    let names = |test: &dyn Fn(&[Spread]) -> bool| -> String {
+        let variants = tuned
             .iter()
-            .filter(fits)
-            .map(|tuned| tuned.name.as_str())
-            .collect();
+            .filter(|tuned| ![HAPROXY, AGAIN].contains(&tuned.name.as_str()));
+        let fits = variants.filter(|tuned| test(&quotients(tuned)));
+        let names: Vec<_> = fits.map(|tuned| tuned.name.as_str()).collect();
         if names.is_empty() {
             "none".to_owned()
         } else {
@@ -259,12 +259,9 @@ fn tune_means(tuned: &[crate::tune::Tuned]) -> String {
         }
     };
     format!(
-        "At least 3 % cheaper everywhere: {}. At least 3 % cheaper somewhere, and nowhere dearer by as much: {}. At least 3 % dearer somewhere: {}.",
-        names(&|all| all.iter().all(|median| *median <= 0.97)),
-        names(&|all| {
-            let some = all.iter().any(|median| *median <= 0.97);
-            some && !all.iter().all(|m| *m <= 0.97) && all.iter().all(|m| *m < 1.03)
-        }),
-        names(&|all| all.iter().any(|median| *median >= 1.03)),
+        "Of the settings, by at least 3 % in the middle and in every round: cheaper for both loads: {}; cheaper for one of them: {}; dearer for any: {}.",
+        names(&|all| !all.is_empty() && all.iter().all(cheaper)),
+        names(&|all| all.iter().any(cheaper) && !all.iter().all(cheaper)),
+        names(&|all| all.iter().any(dearer)),
     )
 }
