@@ -15,6 +15,7 @@ use sentinel_core::{
     topology::Route,
 };
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub struct Router {
     /// The refusal that was logged last: each is told once until the topology changes.
     refusal_told: RefCell<Option<Refusal>>,
     undialled_told: RefCell<Option<Address>>,
+    /// What is still to be done with connections: [`vm::may_act`].
+    deeds: RefCell<VecDeque<Action>>,
 }
 
 impl Router {
@@ -70,6 +73,7 @@ impl Router {
             told: Cell::default(),
             refusal_told: RefCell::default(),
             undialled_told: RefCell::default(),
+            deeds: RefCell::default(),
         }
     }
 
@@ -181,38 +185,55 @@ impl Router {
         }
     }
 
-    /// Carries out what the core decided, one stream after the other. Envoy calls back while it closes, so nothing is
-    /// borrowed across a call.
+    /// Carries out what the core decided, in order: at once what one callback may do, the rest in the next ones.
     fn perform(&self, now: Timestamp, actions: Vec<Action>) {
-        for action in actions {
-            match action {
-                Action::Dial(id, address) => {
-                    if host::act_as(id).is_err() {
-                        continue;
-                    }
-                    // Envoy 1.36 sets no filter state outside a stream's own callback. Closed, the client comes again.
-                    match self.destination.route_to(&address) {
-                        Ok(()) => drop(host::resume()),
-                        Err(_) => drop(host::act_as(id).and_then(|()| host::close())),
-                    }
+        self.deeds.borrow_mut().extend(actions);
+        self.go_on(now);
+    }
+
+    /// Carries out what is left over. True: all of it.
+    fn go_on(&self, now: Timestamp) -> bool {
+        while !self.deeds.borrow().is_empty() {
+            if !vm::may_act() {
+                return false;
+            }
+            let deed = self.deeds.borrow_mut().pop_front();
+            if let Some(action) = deed {
+                self.act(now, action);
+            }
+        }
+        true
+    }
+
+    /// Envoy calls back while it closes, so nothing is borrowed across a call.
+    fn act(&self, now: Timestamp, action: Action) {
+        match action {
+            Action::Dial(id, address) => {
+                if host::act_as(id).is_err() {
+                    return;
                 }
-                Action::Resume(id) => {
-                    if host::act_as(id).is_ok() {
-                        let _ = host::resume();
-                    }
+                // Envoy 1.36 sets no filter state outside a stream's own callback. Closed, the client comes again.
+                match self.destination.route_to(&address) {
+                    Ok(()) => drop(host::resume()),
+                    Err(_) => drop(host::act_as(id).and_then(|()| host::close())),
                 }
-                Action::Move(id, to) => self.move_stream(now, id, to),
-                Action::Refuse(id, why) => self.refuse(id, &why),
-                Action::RefuseUnlessConnected(id, why) => {
-                    if host::act_as(id).is_err() {
-                        continue;
-                    }
-                    if host::is_connected() {
-                        self.admission.borrow_mut().was_connected(id);
-                    } else {
-                        let refusal = self.admission.borrow_mut().refuse(id, why);
-                        self.perform(now, vec![refusal]);
-                    }
+            }
+            Action::Resume(id) => {
+                if self.admission.borrow_mut().may_resume(id) && host::act_as(id).is_ok() {
+                    let _ = host::resume();
+                }
+            }
+            Action::Move(id, to) => self.move_stream(now, id, to),
+            Action::Refuse(id, why) => self.refuse(id, &why),
+            Action::RefuseUnlessConnected(id, why) => {
+                if host::act_as(id).is_err() {
+                    return;
+                }
+                if host::is_connected() {
+                    self.admission.borrow_mut().was_connected(id);
+                } else {
+                    let refusal = self.admission.borrow_mut().refuse(id, why);
+                    self.act(now, refusal);
                 }
             }
         }
@@ -281,10 +302,18 @@ fn own_listener() -> Option<Address> {
 impl vm::Wake for Router {
     /// Follows the topology and lets bounds end.
     fn wake(&self, now: Timestamp) -> Option<Timestamp> {
-        self.follow(now);
-        let actions = self.admission.borrow_mut().expire(now);
-        self.perform(now, actions);
+        // What is decided twice would be done twice: first what was decided before.
+        if self.go_on(now) {
+            self.follow(now);
+        }
+        if self.deeds.borrow().is_empty() {
+            let actions = self.admission.borrow_mut().expire(now);
+            self.perform(now, actions);
+        }
         self.show();
+        if !self.deeds.borrow().is_empty() {
+            return Some(now);
+        }
         let due = self.admission.borrow().next_due();
         let names = due.map(|_| self.named()).unwrap_or_default();
         // Its connections are counted as they come, and it is short.

@@ -14,7 +14,7 @@ use crate::host;
 use sentinel_core::{json, time::Timestamp};
 use serde_json::to_vec;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
@@ -28,6 +28,10 @@ pub const SLOWEST: Duration = Duration::from_secs(5);
 const FASTEST: Duration = Duration::from_millis(10);
 /// A VM that has not signed the list for this long is gone. Its queue would only grow.
 const VM_TTL: Duration = Duration::from_secs(20);
+/// Most connections that are closed, or let go on, in one callback. Envoy does these after the callback, the next one from
+/// within the callbacks of the one before (`doAfterVmCallActions` of proxy-wasm-cpp-host): some thousand of them, one in the
+/// other, take more stack than there is, and the VM is lost.
+const MAX_DEEDS: u32 = 128;
 /// Most messages taken at once; they all say the same.
 const MAX_DRAIN: usize = 1024;
 
@@ -53,12 +57,16 @@ struct Sleeper {
 struct Vm {
     sleepers: BTreeMap<u32, Sleeper>,
     /// Streams to close when no stream's callback is running.
-    closing: Vec<u32>,
+    closing: VecDeque<u32>,
     /// The queue and the root context that owns it and the timer.
     queue: Option<(u32, u32)>,
     period: Duration,
     armed: Timestamp,
     signed_at: Timestamp,
+    /// How many of [`MAX_DEEDS`] this callback has left.
+    deeds: u32,
+    /// Another callback was asked for, to go on.
+    goes_on: bool,
 }
 
 thread_local! {
@@ -106,17 +114,33 @@ pub fn on_tick(now: Timestamp, root: u32) {
 
 /// A message has arrived on this VM's queue: the shared data changed, or a stream is to be closed.
 pub fn on_queue_ready(now: Timestamp, queue: u32) {
-    let mut changed = false;
+    let mut changed = VM.with_borrow_mut(|vm| core::mem::take(&mut vm.goes_on));
     for _ in 0..MAX_DRAIN {
         match host::dequeue(queue) {
             Ok(message) => changed |= message == CHANGED,
             Err(_) => break,
         }
     }
-    close_streams();
     if changed {
         run(now, true);
+    } else {
+        VM.with_borrow_mut(|vm| vm.deeds = MAX_DEEDS);
+        close_streams();
     }
+}
+
+/// Whether one more connection may be closed or let go on in this callback. False: there will be another one.
+pub fn may_act() -> bool {
+    let (may, queue) = VM.with_borrow_mut(|vm| {
+        let may = vm.deeds > 0;
+        vm.deeds = vm.deeds.saturating_sub(1);
+        let ask = !may && !core::mem::replace(&mut vm.goes_on, true);
+        (may, vm.queue.filter(|_| ask))
+    });
+    if let Some((queue, _)) = queue {
+        let _ = host::enqueue(queue, CHANGED);
+    }
+    may
 }
 
 /// Wakes every VM, this one included, after the current callback.
@@ -151,7 +175,7 @@ pub fn wake_at(now: Timestamp, root: u32, due: Timestamp, current: u32) {
 /// SDK holds all streams.
 pub fn close_soon(stream: u32) {
     let queue = VM.with_borrow_mut(|vm| {
-        vm.closing.push(stream);
+        vm.closing.push_back(stream);
         vm.queue
     });
     if let Some((queue, _)) = queue {
@@ -160,8 +184,11 @@ pub fn close_soon(stream: u32) {
 }
 
 fn close_streams() {
-    for stream in VM.with_borrow_mut(|vm| core::mem::take(&mut vm.closing)) {
-        if host::act_as(stream).is_ok() {
+    while !VM.with_borrow(|vm| vm.closing.is_empty()) && may_act() {
+        let stream = VM.with_borrow_mut(|vm| vm.closing.pop_front());
+        if let Some(stream) = stream
+            && host::act_as(stream).is_ok()
+        {
             let _ = host::close();
         }
     }
@@ -169,6 +196,7 @@ fn close_streams() {
 
 /// Wakes the root contexts: those that are due, or all of them.
 fn run(now: Timestamp, all: bool) {
+    VM.with_borrow_mut(|vm| vm.deeds = MAX_DEEDS);
     close_streams();
     let woken: Vec<(u32, Weak<dyn Wake>)> = VM.with_borrow(|vm| {
         let due = vm

@@ -164,20 +164,23 @@ impl Trial {
     /// After a planned failover: waits for the end of it, so that the next one can begin. Sentinel leaves the old master
     /// writable for up to half a minute; it is told here.
     pub fn settle(&self) -> Result<()> {
-        let master = self.cluster.master().context("no master")?;
-        for node in self.cluster.redis.iter().filter(|node| node.port != master) {
-            if node.is_master() {
-                node.call(&["REPLICAOF", "127.0.0.1", &master.to_string()])?;
-            }
-        }
+        // Looked at anew each time: on a busy machine two Sentinels may lead a failover each, one after the other.
         wait::until_true("the end of the failover", 2 * wait::LONG, || {
-            let replicas = self.cluster.redis.iter().filter(|node| node.port != master);
+            let Some(master) = self.cluster.master() else {
+                return false;
+            };
             let mut sentinels = self.cluster.sentinels.iter();
-            replicas.clone().all(|node| node.follows(master))
-                && sentinels.all(|s| {
-                    s.master() == Some(master)
-                        && s.master_field("flags").as_deref() == Some("master")
-                })
+            let over = sentinels.all(|sentinel| {
+                sentinel.master() == Some(master)
+                    && sentinel.master_field("flags").as_deref() == Some("master")
+            });
+            let others = self.cluster.redis.iter().filter(|node| node.port != master);
+            if over {
+                for node in others.clone().filter(|node| node.is_master()) {
+                    let _ = node.call(&["REPLICAOF", "127.0.0.1", &master.to_string()]);
+                }
+            }
+            over && others.clone().all(|node| node.follows(master))
         })
     }
 }

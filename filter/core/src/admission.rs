@@ -183,13 +183,14 @@ impl Admission {
     /// The client has sent bytes. True: keep them back.
     ///
     /// Asks for no time, as it runs for every chunk of every client: a fence stands until [`Admission::expire`] lifts it.
+    /// Whoever is at a node that is no longer the one to use is about to be moved, and says nothing more to it.
     pub fn client_data(&mut self, id: StreamId) -> bool {
         let fenced = self.config.role == ListenerRole::Master && self.route.fenced_until.is_some();
         match self.streams.get_mut(&id) {
             Some(Stream::Held { .. }) => true,
-            Some(Stream::Dialled { paused, .. } | Stream::Live { paused, .. }) => {
-                *paused = fenced;
-                fenced
+            Some(Stream::Dialled { to, paused, .. } | Stream::Live { to, paused }) => {
+                *paused = fenced || self.route.leads_away(&self.config, to);
+                *paused
             }
             // The answer is on its way whatever the client has to say; bytes for a listener that has closed already
             // would break the connection before `tcp_proxy` has read the answer.
@@ -302,6 +303,18 @@ impl Admission {
         };
         self.put(id, stream);
         paused
+    }
+
+    /// Whether [`Action::Resume`] still holds: it was decided a moment ago.
+    pub fn may_resume(&mut self, id: StreamId) -> bool {
+        let fenced = self.route.fenced_until.is_some();
+        match self.streams.get_mut(&id) {
+            Some(Stream::Dialled { to, paused, .. } | Stream::Live { to, paused }) => {
+                *paused = fenced || self.route.leads_away(&self.config, to);
+                !*paused
+            }
+            _ => false,
+        }
     }
 
     /// The answer to [`Action::RefuseUnlessConnected`]: it was not connected and is being refused.
@@ -427,6 +440,11 @@ impl Admission {
 }
 
 impl Route {
+    /// Whether another node than `address` is the one to use.
+    fn leads_away(&self, listener: &RouterConfig, address: &Address) -> bool {
+        self.master.is_some() && !self.serves(listener, address)
+    }
+
     /// Whether a connection to `address` is where this listener leads to.
     #[must_use]
     pub fn serves(&self, listener: &RouterConfig, address: &Address) -> bool {

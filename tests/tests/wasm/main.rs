@@ -19,4 +19,5 @@ mod schedule;
 mod shared;
 mod size;
 mod switch;
+mod thousands;
 mod watch;

@@ -70,7 +70,7 @@ fn each_is_watched_once(site: &Site) -> bool {
 /// Restarts each Sentinel in turn; the address of one that went may be the next one's.
 fn rolling_restart(site: &Site, chance: &mut Chance) {
     let mut ips: Vec<usize> = (1..=SENTINELS).collect();
-    let mut free = vec![SENTINELS + 1];
+    let mut free = [SENTINELS + 1, SENTINELS + 2];
     for index in (0..SENTINELS).rev() {
         let old = format!("10.0.0.{}:26379", ips[index]);
         site.sentinels[index].drop_connections(&site.process);

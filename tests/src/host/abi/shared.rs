@@ -61,11 +61,14 @@ pub fn resolve_queue(
 }
 
 /// Wakes the owner, on its own thread: never within this call, even if it is this VM.
+/// How long it takes until another thread's event loop, or the own one, has come to it. Others are served meanwhile.
+const WAKE: Duration = Duration::from_micros(10);
+
 pub fn enqueue(cx: &mut Cx<'_>, token: u32, at: u32, size: u32) -> Answer {
     let item = read(cx, at, size)?;
     let hub = &cx.data().hub;
     let Owner { worker, context } = hub.queues.borrow_mut().enqueue(token, item)?;
-    hub.after(Duration::ZERO, move |p| {
+    hub.after(WAKE, move |p| {
         p.with(worker, |cx| {
             if !cx.data().roots.contains_key(&context) {
                 return Ok(());
