@@ -1,8 +1,9 @@
 //! Thousands of live connections through a planned failover: how long after Sentinel's word the last one is served again.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, anyhow, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use redis_sentinel_tests::trial::Trial;
 use redis_sentinel_tests::wait;
@@ -25,8 +26,9 @@ pub struct Sample {
     pub closes: usize,
     /// Error replies, and answers by another node.
     pub wrong: usize,
-    /// How long this machine's processors worked for Envoy, and for the clients, from the promotion to the last answer.
-    pub cpu: [f64; 2],
+    /// How long this machine's processors worked from the promotion to the last answer, ms: for Envoy, for the clients, and for
+    /// everybody.
+    pub cpu: [f64; 3],
 }
 
 /// Measures it.
@@ -52,19 +54,41 @@ fn fail_over(trial: &mut Trial, size: usize) -> Result<Sample> {
     // The replica that is chosen is told long before it is promoted.
     let chosen = trial.events.wait_for("+selected-slave", begun)?.replica()?;
     ensure!(chosen != old, "the master was chosen to replace itself");
-    let before = [usage::cpu(&pids[..1])?, usage::cpu(&pids[1..])?];
-    let stories = crowd.follow_to(chosen)?;
-    let after = [usage::cpu(&pids[..1])?, usage::cpu(&pids[1..])?];
-    let promoted = trial.events.wait_for("+promoted-slave", begun)?.at;
-    let used = |index: usize| (after[index] - before[index]).as_secs_f64() * 1e3;
+    let events = &trial.events;
+    let (stories, promoted, before) = thread::scope(|scope| {
+        // The clients have this thread.
+        let watch = scope.spawn(|| {
+            let promoted = events.wait_for("+promoted-slave", begun)?.at;
+            Ok::<_, Error>((promoted, Work::until_now(&pids)?))
+        });
+        let stories = crowd.follow_to(chosen)?;
+        let (promoted, before) = watch.join().map_err(|_| anyhow!("panicked"))??;
+        Ok::<_, Error>((stories, promoted, before))
+    })?;
+    let work = Work::until_now(&pids)?.since(&before);
     Ok(Sample {
         connections: size,
         closed: quantiles(&stories, promoted, |story| story.closed)?,
         answered: quantiles(&stories, promoted, |story| story.answered)?,
         closes: stories.iter().map(|story| story.closes).max().unwrap_or(0),
         wrong: stories.iter().map(|story| story.wrong).sum(),
-        cpu: [used(0), used(1)],
+        cpu: work.0,
     })
+}
+
+/// CPU that was used, in ms: by Envoy, by the clients, by everybody.
+struct Work([f64; 3]);
+
+impl Work {
+    fn until_now(pids: &[u32; 2]) -> Result<Self> {
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let [envoy, clients] = [usage::cpu(&pids[..1])?, usage::cpu(&pids[1..])?];
+        Ok(Self([ms(envoy), ms(clients), ms(usage::busy()?)]))
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        Self([0, 1, 2].map(|index| self.0[index] - before.0[index]))
+    }
 }
 
 fn quantiles(

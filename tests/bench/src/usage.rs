@@ -28,6 +28,22 @@ fn ran(schedstat: &str) -> Result<Duration> {
     Ok(Duration::from_nanos(nanos.parse()?))
 }
 
+/// How long all processors were not idle since the machine began, in its ticks of 10 ms.
+pub fn busy() -> Result<Duration> {
+    parse_busy(&fs::read_to_string("/proc/stat")?)
+}
+
+/// `cpu  <user> <nice> <system> <idle> <iowait> <irq> <softirq> …`
+fn parse_busy(stat: &str) -> Result<Duration> {
+    let line = stat.lines().next().context("an empty /proc/stat")?;
+    let numbers = line.split_whitespace().skip(1).map(str::parse);
+    let numbers = numbers.collect::<Result<Vec<u64>, _>>()?;
+    let idle: u64 = numbers.iter().skip(3).take(2).sum();
+    // What comes behind `steal` is in `user` and `nice` already.
+    let all: u64 = numbers.iter().take(8).sum();
+    Ok(Duration::from_millis((all - idle) * 10))
+}
+
 /// Memory of a process, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Memory {
@@ -64,6 +80,11 @@ mod tests {
         let ran = ran("5230771433 8423 17\n").expect("a number");
         assert_eq!(ran, Duration::from_nanos(5_230_771_433));
         assert!(super::ran("").is_err());
+        let stat = "cpu  100 1 50 4000 7 2 3 4 90 0\ncpu0 1 2 3\n";
+        assert_eq!(
+            parse_busy(stat).expect("ticks"),
+            Duration::from_millis(1600)
+        );
         let rollup = "55d-7ff ---p 00000000 00:00 0  [rollup]\nRss:    66284 kB\nPss:    64400 kB\nPss_Dirty: 1 kB\n";
         let memory = parse_memory(rollup).expect("two numbers");
         assert_eq!((memory.rss, memory.pss), (66284 << 10, 64400 << 10));

@@ -225,7 +225,7 @@ pub fn switch(results: &Results) -> String {
         row("closed", &|sample| sample.closed),
         row("answered by the new master", &|sample| sample.answered),
     ];
-    let cpu = [0, 1].map(|i| spread(Spread::of(samples.iter().map(|sample| sample.cpu[i]))));
+    let cpu = [0, 1, 2].map(|i| spread(Spread::of(samples.iter().map(|sample| sample.cpu[i]))));
     let closes = samples
         .iter()
         .map(|sample| sample.closes)
@@ -235,7 +235,8 @@ pub fn switch(results: &Results) -> String {
     format!(
         "## {} live connections\n\nPlanned failovers: {}. Each client dials again when it is closed, and asks who answers. Milliseconds from the \
          first `+promoted-slave` that a subscriber of the Sentinels saw:\n\n{}\nAt most {closes} closes of one connection; {wrong} answers by another node or errors. \
-         Envoy worked for {} ms of CPU in it and the clients for {} ms, on {} processors that Redis used as well.",
+         From the promotion to the last answer Envoy used {} ms of CPU, the clients {} ms, and everybody together, Redis and the kernel with them, {} ms, of the \
+         {} processors that there are.",
         number(first.connections as f64),
         samples.len(),
         table(
@@ -244,6 +245,7 @@ pub fn switch(results: &Results) -> String {
         ),
         cpu[0],
         cpu[1],
+        cpu[2],
         part.machine.processors
     )
 }
