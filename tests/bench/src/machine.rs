@@ -20,7 +20,7 @@ pub struct Machine {
     pub processors: usize,
     /// Bytes.
     pub memory: u64,
-    /// The kernel's release.
+    /// The kernel's release, without its builder's suffix.
     pub kernel: String,
     /// Each program and its version.
     pub versions: Vec<(String, String)>,
@@ -53,12 +53,17 @@ impl Machine {
             processor: field(&info, "model name").unwrap_or("unknown").to_owned(),
             processors: std::thread::available_parallelism()?.get(),
             memory: kb.unwrap_or(0u64) << 10,
-            kernel: said(Command::new("uname").arg("-r")),
+            kernel: upstream_release(&said(Command::new("uname").arg("-r"))),
             versions: versions(),
             module_bytes: module.len() as u64,
             module_sha256: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
         })
     }
+}
+
+/// Without what a builder has appended: `6.1.0` of `6.1.0-28-amd64`.
+fn upstream_release(release: &str) -> String {
+    release.split('-').next().unwrap_or_default().to_owned()
 }
 
 impl Occasion {
