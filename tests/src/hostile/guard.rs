@@ -49,9 +49,7 @@ impl Guard {
         );
         let log = envoy.log();
         // What Envoy writes when one traps.
-        let line = log
-            .lines()
-            .find(|line| line.contains("Uncaught RuntimeError"));
+        let line = log.lines().find(|line| line.contains(": Uncaught "));
         ensure!(line.is_none(), "{line:?}");
         ensure!(vms(envoy)? == self.vms, "a VM went or came");
         Ok(())

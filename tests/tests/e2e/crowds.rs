@@ -245,3 +245,42 @@ fn noise(seed: u32, length: usize) -> Vec<u8> {
     };
     (0..length).map(|_| next()).collect()
 }
+
+/// Envoy does what a callback asks for one within the other: with some thousand closes at once the VM would be lost.
+#[test]
+fn thousands_of_live_connections_are_switched() -> Result<()> {
+    // Two files of Envoy's and one of ours for each.
+    let size = match many_files(26_000)? {
+        16_000.. => 5_000,
+        files => usize::try_from(files.saturating_sub(1_000) / 3)?,
+    };
+    ensure!(size >= 1_000, "too few files may be open here");
+    let mut trial = Trial::start()?;
+    for node in &trial.cluster.redis {
+        node.call(&["CONFIG", "SET", "maxclients", "12000"])?;
+    }
+    let old = trial.cluster.master().context("no master")?;
+    let guard = Guard::of(&mut trial.envoy)?;
+    let mut crowd = Vec::new();
+    for _ in 0..size {
+        let mut client = Connection::open(trial.envoy.port, wait::LONG)?;
+        assert_eq!(client.call(&["PING"])?, Value::Text(b"PONG".into()));
+        crowd.push(client);
+    }
+    trial.cluster.fail_over()?;
+    let new = trial.cluster.wait_for_master_after(old)?;
+    for mut client in crowd {
+        let end = client.receive();
+        assert!(end.is_err(), "told {end:?} instead of being closed");
+    }
+    let closed = trial.counter("connections_closed_by_switch_total")?;
+    assert_eq!(closed, size as u64, "each once");
+    let mut late = Connection::open(trial.envoy.port, wait::LONG)?;
+    late.call(&["SET", "k", "v"])?;
+    assert!(trial.cluster.node(new)?.is_master());
+    guard.check(
+        "thousands of connections switched",
+        &trial.envoy,
+        size as u64 * PER_CONNECTION + (64 << 20),
+    )
+}
