@@ -305,18 +305,6 @@ impl Admission {
         paused
     }
 
-    /// Whether [`Action::Resume`] still holds: it was decided a moment ago.
-    pub fn may_resume(&mut self, id: StreamId) -> bool {
-        let fenced = self.route.fenced_until.is_some();
-        match self.streams.get_mut(&id) {
-            Some(Stream::Dialled { to, paused, .. } | Stream::Live { to, paused }) => {
-                *paused = fenced || self.route.leads_away(&self.config, to);
-                !*paused
-            }
-            _ => false,
-        }
-    }
-
     /// The answer to [`Action::RefuseUnlessConnected`]: it was not connected and is being refused.
     pub fn refuse(&mut self, id: StreamId, why: Refusal) -> Action {
         self.take(id);

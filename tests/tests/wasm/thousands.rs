@@ -74,30 +74,6 @@ fn all_fenced_ones_go_on() {
     }
 }
 
-/// The bytes that one fence kept back, and that were about to go on, wait for the end of the next one.
-#[test]
-fn a_fence_right_after_another_lets_nothing_through() {
-    let site = Plan::default().settled();
-    let clients = live(&site);
-    site.publish_selected(1);
-    site.process.advance_ms(1);
-    clients.iter().for_each(|client| client.send(b"INCR m\r\n"));
-    site.publish_aborted(1);
-    site.publish_selected(1);
-    site.process.advance_ms(20);
-    let through = |client: &&Conn| client.forwarded() != b"INCR n\r\n";
-    let before = clients.iter().filter(through).count();
-    site.publish_promoted(1);
-    site.process.advance_ms(20);
-    assert_eq!(
-        clients.iter().filter(through).count(),
-        before,
-        "{}",
-        site.story()
-    );
-    assert!(clients.iter().all(|client| client.closed().is_some()));
-}
-
 #[test]
 fn all_held_ones_are_led_on_or_told() {
     for is_known in [true, false] {
