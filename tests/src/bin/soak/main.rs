@@ -104,6 +104,8 @@ fn round(trial: &mut Trial, trouble: &Trouble, links: Option<&Links>) -> Result<
     let round = Round::judge(&records, begun, after, old, master)?;
     trouble.clean_up(trial, master)?;
     trial.settle()?;
+    // On a busy machine the Sentinels may have gone on to another one since.
+    let master = trial.cluster.master().context("no master")?;
     trial.cluster.wait_until_settled(master)?;
     Ok(round)
 }
