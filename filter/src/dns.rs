@@ -30,6 +30,8 @@ struct Dns {
     generation: u64,
     /// Root contexts that Envoy wants to delete.
     leaving: Vec<u32>,
+    /// It was said that Envoy's resolver cannot be used.
+    told_unusable: bool,
 }
 
 struct Question {
@@ -98,6 +100,9 @@ fn ask(now: Timestamp, root: u32, node: &Address) -> bool {
     }
     let host = node.host();
     if !is_usable() {
+        if DNS.with_borrow_mut(|dns| core::mem::replace(&mut dns.told_unusable, true)) {
+            return false;
+        }
         log::error!(
             "{host} is not resolved: the resolver of Envoy 1.39 must not be used from a Wasm module; configure by_name_cluster, or take another Envoy"
         );

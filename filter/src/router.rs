@@ -38,7 +38,7 @@ pub struct Router {
     names: Cell<u64>,
     /// What the gauges were told last: connections, held ones, fenced ones.
     told: Cell<[u32; 3]>,
-    /// The refusal that was logged last: each is told once until the topology changes.
+    /// The refusal that was logged last: each is told once until the route changes.
     refusal_told: RefCell<Option<Refusal>>,
     undialled_told: RefCell<Option<Address>>,
     /// What is still to be done with connections: [`vm::may_act`].
@@ -86,8 +86,11 @@ impl Router {
         let changed = topology.is_some();
         if let Some(topology) = topology {
             self.generation.set(Some(topology.generation));
-            *self.refusal_told.borrow_mut() = None;
-            *self.route.borrow_mut() = topology.route();
+            let route = topology.route();
+            if route != *self.route.borrow() {
+                *self.refusal_told.borrow_mut() = None;
+            }
+            *self.route.borrow_mut() = route;
             *self.candidate.borrow_mut() = topology.candidate().cloned();
         }
         if self.used.get() && (changed || self.admission.borrow().next_due().is_some()) {
