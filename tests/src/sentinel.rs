@@ -36,6 +36,16 @@ pub struct Sentinel {
 }
 
 impl Sentinel {
+    /// Whether the module has subscribed to its events.
+    pub fn is_watched(&self) -> bool {
+        let list = self.call(&["CLIENT", "LIST"]).ok();
+        let list = list.and_then(|list| list.text()).unwrap_or_default();
+        let mut ours = list
+            .lines()
+            .filter(|line| line.contains(" name=envoy-redis-sentinel "));
+        ours.any(|line| !line.contains(" sub=0 "))
+    }
+
     /// Starts one and waits until it answers.
     pub fn start(port: u16, view: &View, dir: &Path) -> Result<Self> {
         let file = dir.join(format!("sentinel-{port}.conf"));

@@ -78,7 +78,7 @@ fn soak() -> Result<()> {
 fn round(trial: &mut Trial, trouble: &Trouble, links: Option<&Links>) -> Result<Round> {
     // The promise is one of Sentinels that are heard: after all of them were away, that takes the module some tenths of a second.
     wait::until_true("every Sentinel to be watched", wait::LONG, || {
-        trial.cluster.sentinels.iter().all(is_watched)
+        trial.cluster.sentinels.iter().all(Sentinel::is_watched)
     })?;
     let old = trial.cluster.master().context("no master")?;
     let load = trial.load(CLIENTS)?;
@@ -108,16 +108,6 @@ fn round(trial: &mut Trial, trouble: &Trouble, links: Option<&Links>) -> Result<
     let master = trial.cluster.master().context("no master")?;
     trial.cluster.wait_until_settled(master)?;
     Ok(round)
-}
-
-/// Whether the module has subscribed to its events.
-fn is_watched(sentinel: &Sentinel) -> bool {
-    let list = sentinel.call(&["CLIENT", "LIST"]).ok();
-    let list = list.and_then(|list| list.text()).unwrap_or_default();
-    let mut ours = list
-        .lines()
-        .filter(|line| line.contains(" name=envoy-redis-sentinel "));
-    ours.any(|line| !line.contains(" sub=0 "))
 }
 
 fn tell_log(trial: &Trial) {
