@@ -94,9 +94,7 @@ fn everything_at_once_converges_and_remembers() {
 
     // The master is not redis-0, so that nobody finds it by luck.
     let old = system.master().unwrap();
-    system
-        .sentinel("sentinel-0", "SENTINEL FAILOVER mymaster")
-        .unwrap();
+    system.fail_over().unwrap();
     let master = system.wait_for_master_other_than(&old).unwrap();
     system.wait_until_known().unwrap();
 

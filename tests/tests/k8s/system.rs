@@ -179,6 +179,14 @@ impl System {
         )
     }
 
+    /// A planned failover, as soon as Sentinel agrees to one: `NOGOODSLAVE` until it has heard of a replica.
+    pub fn fail_over(&self) -> Result<()> {
+        wait::until_true("Sentinel to agree to a failover", LONG, || {
+            let reply = self.sentinel("sentinel-0", "SENTINEL FAILOVER mymaster");
+            reply.is_ok_and(|reply| reply == "OK")
+        })
+    }
+
     /// One command to a Redis, from its own container.
     pub fn redis(&self, pod: &str, command: &str) -> Result<String> {
         self.ask(

@@ -58,9 +58,7 @@ fn clients_speak_tls_through_a_failover() {
         "without TLS nobody is answered"
     );
     let old = system.master().unwrap();
-    system
-        .sentinel("sentinel-0", "SENTINEL FAILOVER mymaster")
-        .unwrap();
+    system.fail_over().unwrap();
     system.wait_for_master_other_than(&old).unwrap();
     wait::until_true("the new master, by TLS", wait::LONG, || {
         ask(&["SET", "k", "w"], true) == "OK" && ask(&["GET", "k"], true) == "w"
