@@ -192,11 +192,12 @@ impl System {
         })
     }
 
-    /// A planned failover, asked of the first Sentinel.
+    /// A planned failover, asked of the first Sentinel until it agrees: not before it has heard of a replica.
     pub fn fail_over(&self) -> Result<()> {
-        self.sentinels[0]
-            .call(&["SENTINEL", "FAILOVER", MASTER])
-            .map(drop)
+        wait::until_true("Sentinel to agree to a failover", wait::LONG, || {
+            let reply = self.sentinels[0].call(&["SENTINEL", "FAILOVER", MASTER]);
+            reply.is_ok_and(|reply| reply.text().as_deref() == Some("OK"))
+        })
     }
 
     /// The Redis pods by the name of the pod.
