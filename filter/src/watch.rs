@@ -15,7 +15,7 @@ use sentinel_core::{
     conversation::{Conversation, ConversationError, Credentials, Output, Settings},
     fact::Cause,
     reply::MasterAddress,
-    roster::{Problem, Roster, Target},
+    roster::{Call, Problem, Roster, Target},
     time::Timestamp,
     topology::{Hold, Rules},
 };
@@ -53,7 +53,7 @@ struct Seen {
 
 /// One heartbeat connection.
 struct Seat {
-    slot: u32,
+    call: Call,
     pulse: Pulse,
     conversation: Conversation,
     state: SeatState,
@@ -61,13 +61,13 @@ struct Seat {
     sentinel: String,
     /// Where it listens, for people.
     place: String,
-    /// Who it is, once it has said so.
-    run_id: String,
     /// It has sent something.
     heard: bool,
     /// It was introduced.
     introduced: bool,
     poll_only: Option<String>,
+    /// It has waited for others to be answered where it could have dialled.
+    impatient: bool,
     /// Since when the Sentinel's host name has not resolved.
     unresolved_since: Option<Timestamp>,
 }
@@ -99,7 +99,7 @@ impl Seat {
     /// For a log line.
     fn who(&self) -> String {
         if self.place.is_empty() {
-            format!("the seed Sentinel of slot {}", self.slot)
+            format!("the seed Sentinel of slot {}", self.call.slot)
         } else {
             format!("Sentinel {}", self.place)
         }
@@ -264,28 +264,31 @@ impl Watch {
 
     /// Takes a seat for the current stream. True: `tcp_proxy` may dial.
     fn connect(&self, now: Timestamp, id: u32) -> bool {
-        let Some(slot) = self.conversations.borrow().get(&id).map(|seat| seat.slot) else {
+        let asks = |seat: &Seat| (seat.call.slot, !seat.impatient);
+        let Some((slot, patient)) = self.conversations.borrow().get(&id).map(asks) else {
             return false;
         };
         let reachable = self.learnt_reachable();
-        let target =
-            store::update_roster(self.roster(), |roster| roster.take(now, slot, reachable));
-        let place = match &target {
-            Some(Target::Sentinel(address)) => Some(address.to_string()),
-            _ => None,
-        };
+        let target = store::update_roster(self.roster(), |roster| {
+            roster.take(now, slot, reachable, patient)
+        });
+        if let Some(seat) = self.conversations.borrow_mut().get_mut(&id) {
+            seat.impatient = matches!(target, Some(Target::Contended(_)));
+            seat.call.dialled = None;
+            if let Some(Target::Sentinel(address)) = &target {
+                seat.place = address.to_string();
+                seat.sentinel.clone_from(&seat.place);
+                seat.call.dialled = Some(address.clone());
+            }
+        }
         let state = match target {
             Some(Target::Seed) => SeatState::Connected,
             Some(Target::Sentinel(address)) => self.reach(now, id, &address),
-            Some(Target::Wait(until)) => SeatState::waiting(now, until),
+            Some(Target::Wait(until) | Target::Contended(until)) => SeatState::waiting(now, until),
             None => SeatState::waiting(now, now.after(RETRY)),
         };
         if let Some(seat) = self.conversations.borrow_mut().get_mut(&id) {
             seat.state = state;
-            if let Some(place) = place {
-                seat.sentinel.clone_from(&place);
-                seat.place = place;
-            }
         }
         state == SeatState::Connected
     }
@@ -308,21 +311,21 @@ impl Watch {
             if given_up {
                 seat.unresolved_since = None;
             }
-            given_up.then_some(seat.slot)
+            given_up.then(|| seat.call.clone())
         };
-        if let Some(slot) = given_up {
+        if let Some(call) = given_up {
             let problem = Problem {
                 text: "its host name does not resolve",
                 lasting: false,
             };
-            self.leave(now, slot, &format!("Sentinel {sentinel}"), Some(problem));
+            self.leave(now, &call, &format!("Sentinel {sentinel}"), Some(problem));
         }
         SeatState::waiting(now, now.after(RETRY))
     }
 
     /// Takes in a Sentinel's bytes; true when the heartbeat is to be answered.
     fn receive(&self, now: Timestamp, id: u32, bytes: &[u8]) -> bool {
-        let (outputs, slot, mut sentinel, place) = {
+        let (outputs, mut call, mut sentinel, place) = {
             let mut seats = self.conversations.borrow_mut();
             let Some(seat) = seats.get_mut(&id) else {
                 return false;
@@ -333,12 +336,12 @@ impl Watch {
             seat.heard = true;
             if seat.place.is_empty() {
                 seat.place = host::property(&["upstream", "address"])
-                    .unwrap_or_else(|| format!("slot {}", seat.slot));
+                    .unwrap_or_else(|| format!("slot {}", seat.call.slot));
                 seat.sentinel.clone_from(&seat.place);
             }
             (
                 seat.conversation.receive(now, bytes),
-                seat.slot,
+                seat.call.clone(),
                 seat.sentinel.clone(),
                 seat.place.clone(),
             )
@@ -355,18 +358,19 @@ impl Watch {
         for output in outputs {
             match output {
                 Output::Identity(run_id) => {
-                    let identified = store::update_roster(self.roster(), |roster| {
-                        roster.identify(now, slot, &run_id)
-                    })
-                    .unwrap_or_default();
+                    call.run_id = run_id;
+                    let identified =
+                        store::update_roster(self.roster(), |roster| roster.identify(now, &call))
+                            .unwrap_or_default();
                     if identified.ended_pauses {
                         vm::wake_all(now);
                     }
                     move_on |= identified.move_on;
+                    call.dialled = identified.found_at.or(call.dialled);
                     sentinel = format!("Sentinel {place}");
                     if let Some(seat) = self.conversations.borrow_mut().get_mut(&id) {
                         seat.sentinel.clone_from(&sentinel);
-                        seat.run_id = run_id;
+                        seat.call.clone_from(&call);
                     }
                 }
                 Output::Answer(name, answer) => {
@@ -401,12 +405,8 @@ impl Watch {
         }
         if answered && !move_on {
             self.introduce(id);
-            let run_id = match self.conversations.borrow().get(&id) {
-                Some(seat) => seat.run_id.clone(),
-                None => return false,
-            };
             move_on |= store::update_roster(self.roster(), |roster| {
-                roster.alive(now, slot, &run_id, self.learnt_reachable())
+                roster.alive(now, &call, self.learnt_reachable())
             })
             .unwrap_or(false);
         }
@@ -439,13 +439,14 @@ impl Watch {
 
     /// Ends a conversation, with or without a problem.
     fn end(&self, now: Timestamp, id: u32, problem: Option<&ConversationError>) {
-        let (slot, who) = {
+        let (call, has_dialled, who) = {
             let mut seats = self.conversations.borrow_mut();
             let Some(seat) = seats.get_mut(&id) else {
                 return;
             };
-            seat.state = SeatState::Ended;
-            (seat.slot, seat.who())
+            let before = core::mem::replace(&mut seat.state, SeatState::Ended);
+            let has_dialled = before == SeatState::Connected || seat.call.dialled.is_some();
+            (seat.call.clone(), has_dialled, seat.who())
         };
         let text = problem.map(ToString::to_string);
         let error_kind = problem.map(ConversationError::word);
@@ -455,7 +456,9 @@ impl Watch {
         }
         let problem = text.as_deref().map(|text| Problem { text, lasting });
         self.count_failure(error_kind);
-        self.leave(now, slot, &who, problem);
+        if has_dialled {
+            self.leave(now, &call, &who, problem);
+        }
         vm::close_soon(id);
     }
 
@@ -471,8 +474,8 @@ impl Watch {
         metrics::at(self.roster(), "sentinel", place, "sentinel_up")
     }
 
-    fn leave(&self, now: Timestamp, slot: u32, who: &str, problem: Option<Problem<'_>>) {
-        let news = store::update_roster(self.roster(), |roster| roster.leave(now, slot, problem));
+    fn leave(&self, now: Timestamp, call: &Call, who: &str, problem: Option<Problem<'_>>) {
+        let news = store::update_roster(self.roster(), |roster| roster.leave(now, call, problem));
         if let (Some(true), Some(problem)) = (news, problem) {
             log::warn!("{}: {who} given up: {}", self.roster(), problem.text);
         }
@@ -497,7 +500,7 @@ impl Watch {
                 text,
                 lasting: false,
             };
-            self.leave(now, seat.slot, &seat.who(), Some(problem));
+            self.leave(now, &seat.call, &seat.who(), Some(problem));
         }
     }
 

@@ -109,9 +109,12 @@ impl Envoy {
             .collect())
     }
 
-    /// What it logged so far.
+    /// What it logged so far, without the lists of its extensions and headers: they would hide the rest where a test
+    /// failed.
     pub fn log(&self) -> String {
-        self.process.log()
+        let log = self.process.log();
+        let lines = log.split_inclusive('\n');
+        lines.filter(|line| !line.contains(" info   ")).collect()
     }
 
     /// The process.
@@ -126,7 +129,7 @@ impl Envoy {
             Some(format!("{place} tells a secret: {line}"))
         };
         let page = |path: &str| found(path, &self.admin(path).ok()?);
-        found("the log", &self.log()).or_else(|| OPEN_PAGES.into_iter().find_map(page))
+        found("the log", &self.process.log()).or_else(|| OPEN_PAGES.into_iter().find_map(page))
     }
 
     fn wait_until_live(&mut self) -> Result<()> {

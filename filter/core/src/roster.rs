@@ -4,6 +4,9 @@
 //! A slot starts at a seed and learns who answers (run id) and who else there is (`SENTINEL SENTINELS`). From then on
 //! each slot takes a seat of its own: no two at one Sentinel while another one is free. A Sentinel that failed is tried
 //! again after a pause that doubles up to [`LONGEST_PAUSE`].
+//!
+//! A seat is somebody's only once the Sentinel has said who it is. Any process of the network namespace may open a slot's
+//! socket; who does so and says nothing delays a slot that would dial the same Sentinel, and keeps it from none.
 
 use crate::{address::Address, reply::Peer, time::Timestamp};
 use core::time::Duration;
@@ -59,6 +62,17 @@ struct Seat {
     run_id: String,
 }
 
+/// One connection of a slot: a slot may have several, on different workers, and only one is the health checker's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Call {
+    /// The number of the slot.
+    pub slot: u32,
+    /// The Sentinel that was dialled, `None` for a seed.
+    pub dialled: Option<Address>,
+    /// Who answered; empty until it has said so.
+    pub run_id: String,
+}
+
 /// Failures in a row, of one Sentinel or of the seeds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Setbacks {
@@ -88,11 +102,13 @@ const SOMEBODY_ELSE: Problem<'static> = Problem {
 };
 
 /// What comes of it that a Sentinel said who it is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Identified {
     /// The slot should close and take another seat: it was led to another Sentinel than the one that it wanted, or another
     /// slot watches the same one while a free one is known.
     pub move_on: bool,
+    /// Where the Sentinel that answered is known to be, if that is not where it was dialled.
+    pub found_at: Option<Address>,
     /// Slots that wait for the end of a pause should ask for a seat again.
     pub ended_pauses: bool,
 }
@@ -138,34 +154,47 @@ pub enum Target {
     Sentinel(Address),
     /// Nowhere yet: all Sentinels are taken, or were tried a moment ago. Ask again then.
     Wait(Timestamp),
+    /// Nowhere yet: others have dialled whatever is free and may be answered. Ask again then, impatiently.
+    Contended(Timestamp),
 }
 
 impl Roster {
     /// Takes a seat for `slot` and says where to connect. `learnt_reachable`: whether learnt addresses can be dialled at all.
-    pub fn take(&mut self, now: Timestamp, slot: u32, learnt_reachable: bool) -> Target {
+    /// `patient`: not to dial where another slot has dialled and was not answered yet.
+    pub fn take(
+        &mut self,
+        now: Timestamp,
+        slot: u32,
+        learnt_reachable: bool,
+        patient: bool,
+    ) -> Target {
         self.forget(now);
         self.last_slot = self.last_slot.max(slot);
-        let last = self
-            .seats
-            .iter()
-            .find(|seat| seat.slot == slot)
-            .and_then(|seat| seat.address.clone());
+        let own = self.seats.iter().find(|seat| seat.slot == slot).cloned();
+        if let Some(proven) = own.as_ref().filter(|seat| seat.is_proven()) {
+            // Another connection of this slot has it: this one may be its heir, and leaves the seat as it is.
+            return proven
+                .address
+                .clone()
+                .map_or_else(|| self.seed(now, slot), Target::Sentinel);
+        }
         self.seats.retain(|seat| seat.slot != slot);
+        let last = own.and_then(|seat| seat.address);
         if !learnt_reachable || self.known.is_empty() {
             return self.seed(now, slot);
         }
         let free: Vec<&Known> = self
             .known
             .iter()
-            .filter(|known| !self.taken(known))
+            .filter(|known| !(self.taken(known) || patient && self.dialled(known)))
             .collect();
-        let due = |known: &&&Known| known.retry_at() <= now;
-        // Its own Sentinel of before first, then the one with the fewest failures.
+        // Whom nobody has dialled first, then its own Sentinel of before, then the one with the fewest failures.
         let best = free
             .iter()
-            .filter(due)
+            .filter(|known| known.retry_at() <= now)
             .min_by_key(|known| {
                 (
+                    self.dialled(known),
                     known.setbacks.count,
                     Some(&known.address) != last.as_ref(),
                     known.setbacks.last,
@@ -182,10 +211,13 @@ impl Roster {
         }
         // Every seat is taken, or those who are not were tried a moment ago; whoever answers first ends their pauses.
         let soonest = free.iter().map(|known| known.retry_at()).min();
-        Target::Wait(match soonest {
-            Some(retry_at) => retry_at.min(now.after(LOOK_AGAIN)),
-            None => now.after(LONGEST_PAUSE),
-        })
+        if let Some(retry_at) = soonest {
+            return Target::Wait(retry_at.min(now.after(LOOK_AGAIN)));
+        }
+        if self.known.iter().all(|known| self.taken(known)) {
+            return Target::Wait(now.after(LONGEST_PAUSE));
+        }
+        Target::Contended(now.after(LOOK_AGAIN))
     }
 
     /// A seed, unless several in a row have failed a moment ago.
@@ -199,7 +231,10 @@ impl Roster {
     }
 
     fn sit(&mut self, now: Timestamp, slot: u32, address: Option<Address>, run_id: &str) {
-        if self.seats.len() < MAX_SLOTS {
+        let is_kept = |seat: &Seat| seat.slot != slot || (seat.is_proven() && run_id.is_empty());
+        self.seats.retain(is_kept);
+        let is_seated = self.seats.iter().any(|seat| seat.slot == slot);
+        if !is_seated && self.seats.len() < MAX_SLOTS {
             self.seats.push(Seat {
                 slot,
                 at: now,
@@ -209,51 +244,54 @@ impl Roster {
         }
     }
 
+    /// Whether a Sentinel answers at some slot.
     fn taken(&self, known: &Known) -> bool {
         self.seats.iter().any(|seat| {
-            seat.address.as_ref() == Some(&known.address)
-                || (!known.run_id.is_empty() && seat.run_id == known.run_id)
+            seat.is_proven()
+                && (seat.address.as_ref() == Some(&known.address) || seat.run_id == known.run_id)
         })
     }
 
-    /// The Sentinel at this slot said who it is.
-    pub fn identify(&mut self, now: Timestamp, slot: u32, run_id: &str) -> Identified {
-        let doubled = self
-            .seats
-            .iter()
-            .any(|seat| seat.slot != slot && seat.run_id == run_id);
-        let Some(seat) = self.seats.iter_mut().find(|seat| seat.slot == slot) else {
-            return Identified::default();
-        };
-        seat.at = now;
-        run_id.clone_into(&mut seat.run_id);
-        let Some(address) = seat.address.clone() else {
-            let ended_pauses = self.end_pauses(now);
-            return Identified {
-                move_on: doubled && self.has_free_seat(now),
-                ended_pauses,
-            };
-        };
-        let elsewhere = self.known_elsewhere(&address, run_id);
+    /// Whether some slot has dialled it and waits for its answer.
+    fn dialled(&self, known: &Known) -> bool {
+        let at = |seat: &Seat| !seat.is_proven() && seat.address.as_ref() == Some(&known.address);
+        self.seats.iter().any(at)
+    }
+
+    /// The Sentinel that answered `call` said who it is.
+    pub fn identify(&mut self, now: Timestamp, call: &Call) -> Identified {
+        let Call {
+            slot,
+            dialled,
+            run_id,
+        } = call;
+        let doubled = self.shares(call, |seat| seat.slot != *slot);
+        let found_at = dialled
+            .as_ref()
+            .and_then(|dialled| self.known_elsewhere(dialled, run_id));
         let ended_pauses = self.end_pauses(now);
-        if let Some(known) = self.known.iter_mut().find(|known| known.address == address) {
-            if elsewhere.is_some() {
+        let mut known = self.known.iter_mut();
+        if let Some(known) = known.find(|known| Some(&known.address) == dialled.as_ref()) {
+            if found_at.is_some() {
                 known.setbacks.book(now, Some(SOMEBODY_ELSE));
             } else {
                 known.setbacks = Setbacks::default();
                 run_id.clone_into(&mut known.run_id);
             }
         }
-        let is_wrong = elsewhere.is_some();
-        if let Some(seat) = self.seats.iter_mut().find(|seat| seat.slot == slot)
-            && is_wrong
-        {
-            seat.address = elsewhere;
-        }
+        let address = found_at.clone().or_else(|| dialled.clone());
+        self.sit(now, *slot, address, run_id);
         Identified {
-            move_on: is_wrong || doubled && self.has_free_seat(now),
+            move_on: found_at.is_some() || doubled && self.has_free_seat(now),
+            found_at,
             ended_pauses,
         }
+    }
+
+    /// Whether the Sentinel of `call` answers at one of `those` seats, too.
+    fn shares(&self, call: &Call, those: impl Fn(&Seat) -> bool) -> bool {
+        let mut seats = self.seats.iter();
+        seats.any(|seat| seat.is_proven() && seat.run_id == call.run_id && those(seat))
     }
 
     /// Where else the Sentinel with this run id is known to be, if a different one is expected at `address`: a name led to
@@ -295,37 +333,29 @@ impl Roster {
             .any(|known| !self.taken(known) && known.retry_at() <= now)
     }
 
-    /// The slot's conversation with the Sentinel of this run id is alive. True: it shares its Sentinel with a lower slot and
-    /// should leave, for a free seat or to wait for one. Where learnt Sentinels cannot be reached there is nowhere to go.
+    /// The conversation of `call` is alive. True: it shares its Sentinel with a lower slot and should leave, for a free seat
+    /// or to wait for one. Where learnt Sentinels cannot be reached there is nowhere to go.
     ///
-    /// A seat that went to somebody else meanwhile (any process of the network namespace may open a slot's socket) is taken
-    /// back: a Sentinel that is watched from no seat would be given to another slot, and another one to nobody.
-    pub fn alive(
-        &mut self,
-        now: Timestamp,
-        slot: u32,
-        run_id: &str,
-        learnt_reachable: bool,
-    ) -> bool {
+    /// A seat that went to another connection of the slot meanwhile is taken back: a Sentinel that is watched from no seat
+    /// would be given to another slot, and another one to nobody.
+    pub fn alive(&mut self, now: Timestamp, call: &Call, learnt_reachable: bool) -> bool {
         self.forget(now);
-        match self.seats.iter_mut().find(|seat| seat.slot == slot) {
-            Some(seat) if seat.run_id == run_id => seat.at = now,
+        if call.run_id.is_empty() {
             // It never said who it is.
-            _ if run_id.is_empty() => {}
-            _ => {
-                self.seats.retain(|seat| seat.slot != slot);
-                let known = self.known.iter().find(|known| known.run_id == run_id);
+            return false;
+        }
+        let mut seats = self.seats.iter_mut();
+        match seats.find(|seat| seat.slot == call.slot && seat.run_id == call.run_id) {
+            Some(seat) => seat.at = now,
+            None => {
+                let known = self.known.iter().find(|known| known.run_id == call.run_id);
                 let address = known.map(|known| known.address.clone());
-                self.sit(now, slot, address, run_id);
+                self.sit(now, call.slot, address, &call.run_id);
             }
         }
         learnt_reachable
             && !self.known.is_empty()
-            && !run_id.is_empty()
-            && self
-                .seats
-                .iter()
-                .any(|seat| seat.slot < slot && seat.run_id == run_id)
+            && self.shares(call, |seat| seat.slot < call.slot)
     }
 
     /// The highest slot that there is, as far as is known.
@@ -334,19 +364,17 @@ impl Roster {
         self.last_slot
     }
 
-    /// The slot's connection ended, with a problem or without. A Sentinel that did not answer well is put back behind
-    /// the others. True: this problem has not been told yet.
-    pub fn leave(&mut self, now: Timestamp, slot: u32, problem: Option<Problem<'_>>) -> bool {
-        let Some(index) = self.seats.iter().position(|seat| seat.slot == slot) else {
-            return false;
+    /// `call` ended, with a problem or without. A Sentinel that did not answer well is put back behind the others. True:
+    /// this problem has not been told yet.
+    pub fn leave(&mut self, now: Timestamp, call: &Call, problem: Option<Problem<'_>>) -> bool {
+        let is_its_own = |seat: &Seat| {
+            seat.slot == call.slot
+                && seat.run_id == call.run_id
+                && (seat.is_proven() || seat.address == call.dialled)
         };
-        let seat = self.seats.remove(index);
-        let address = seat.address.as_ref();
-        match self
-            .known
-            .iter_mut()
-            .find(|known| Some(&known.address) == address)
-        {
+        self.seats.retain(|seat| !is_its_own(seat));
+        let mut known = self.known.iter_mut();
+        match known.find(|known| Some(&known.address) == call.dialled.as_ref()) {
             Some(known) => known.setbacks.book(now, problem),
             None => self.seeds.book(now, problem),
         }
@@ -404,6 +432,13 @@ impl Roster {
     }
 }
 
+impl Seat {
+    /// Whether the Sentinel has said who it is.
+    fn is_proven(&self) -> bool {
+        !self.run_id.is_empty()
+    }
+}
+
 impl Known {
     fn retry_at(&self) -> Timestamp {
         self.setbacks.retry_at(0, LONGEST_PAUSE)
@@ -426,6 +461,23 @@ mod tests {
         lasting: false,
     });
 
+    /// A connection of `slot` that was led to the Sentinel of this port (0: a seed) and got no answer.
+    fn silent(slot: u32, port: u16) -> Call {
+        Call {
+            slot,
+            dialled: (port != 0).then(|| peer(port).address),
+            run_id: String::new(),
+        }
+    }
+
+    /// The same with an answer.
+    fn heard(slot: u32, port: u16, run_id: &str) -> Call {
+        Call {
+            run_id: run_id.to_owned(),
+            ..silent(slot, port)
+        }
+    }
+
     fn at(port: u16) -> Target {
         Target::Sentinel(peer(port).address)
     }
@@ -436,22 +488,23 @@ mod tests {
         let mut roster = Roster::default();
         let now = Timestamp(1000);
         for slot in 0..3 {
-            assert_eq!(roster.take(now, slot, true), Target::Seed);
+            assert_eq!(roster.take(now, slot, true, true), Target::Seed);
         }
-        assert!(!roster.identify(now, 0, "run1").move_on);
+        assert!(!roster.identify(now, &heard(0, 0, "run1")).move_on);
         roster.learn(now, &[peer(2), peer(3)]);
         assert!(
-            roster.identify(now, 1, "run1").move_on,
+            roster.identify(now, &heard(1, 0, "run1")).move_on,
             "doubled, and others are free"
         );
-        roster.leave(now, 1, None);
-        assert_eq!(roster.take(now, 1, true), at(2));
-        assert!(!roster.identify(now, 1, "run2").move_on);
-        assert!(roster.identify(now, 2, "run1").move_on);
-        roster.leave(now, 2, None);
-        assert_eq!(roster.take(now, 2, true), at(3));
+        roster.leave(now, &heard(1, 0, "run1"), None);
+        assert_eq!(roster.take(now, 1, true, true), at(2));
+        assert!(!roster.identify(now, &heard(1, 2, "run2")).move_on);
+        assert!(roster.identify(now, &heard(2, 0, "run1")).move_on);
+        roster.leave(now, &heard(2, 0, "run1"), None);
+        assert_eq!(roster.take(now, 2, true, true), at(3));
         roster.learn(now, &[peer(1)]);
-        assert!(!roster.alive(now, 0, "run1", true) && !roster.alive(now, 1, "run2", true));
+        assert!(!roster.alive(now, &heard(0, 0, "run1"), true));
+        assert!(!roster.alive(now, &heard(1, 2, "run2"), true));
     }
 
     #[test]
@@ -459,17 +512,21 @@ mod tests {
         let mut roster = Roster::default();
         let now = Timestamp(1000);
         roster.learn(now, &[peer(1), peer(2), peer(3)]);
-        assert_eq!(roster.take(now, 0, true), at(1));
-        assert_eq!(roster.take(now, 1, true), at(2));
-        assert!(roster.leave(now, 0, SILENT));
-        assert_eq!(roster.take(now, 0, true), at(3), "another takes its place");
-        roster.leave(now, 1, SILENT);
+        assert_eq!(roster.take(now, 0, true, true), at(1));
+        assert_eq!(roster.take(now, 1, true, true), at(2));
+        assert!(roster.leave(now, &silent(0, 1), SILENT));
         assert_eq!(
-            roster.take(Timestamp(1001), 1, true),
+            roster.take(now, 0, true, true),
+            at(3),
+            "another takes its place"
+        );
+        roster.leave(now, &silent(1, 2), SILENT);
+        assert_eq!(
+            roster.take(Timestamp(1001), 1, true, true),
             Target::Wait(Timestamp(1250)),
             "both were just tried"
         );
-        let Target::Sentinel(address) = roster.take(Timestamp(1250), 1, true) else {
+        let Target::Sentinel(address) = roster.take(Timestamp(1250), 1, true, true) else {
             panic!()
         };
         assert_ne!(address, peer(3).address);
@@ -479,18 +536,25 @@ mod tests {
     fn the_first_that_answers_again_ends_the_pauses_of_the_others() {
         let mut roster = Roster::default();
         roster.learn(Timestamp(0), &[peer(1), peer(2)]);
-        assert_eq!(roster.take(Timestamp(0), 0, true), at(1));
+        assert_eq!(roster.take(Timestamp(0), 0, true, true), at(1));
         for now in (0..=30_000).step_by(6000).map(Timestamp) {
-            roster.alive(now, 0, "run1", true);
-            assert_eq!(roster.take(now, 1, true), at(2));
-            roster.leave(now, 1, SILENT);
+            roster.alive(now, &heard(0, 1, "run1"), true);
+            assert_eq!(roster.take(now, 1, true, true), at(2));
+            roster.leave(now, &silent(1, 2), SILENT);
         }
         let (soon, now) = (Timestamp(31_100), Timestamp(30_100));
-        assert_eq!(roster.take(now, 1, true), Target::Wait(soon), "paused");
-        assert!(roster.identify(now, 0, "run1").ended_pauses);
+        assert_eq!(
+            roster.take(now, 1, true, true),
+            Target::Wait(soon),
+            "paused"
+        );
+        assert!(roster.identify(now, &heard(0, 1, "run1")).ended_pauses);
         assert_eq!(roster.pauses_ended_at(), now);
-        assert!(!roster.identify(now, 0, "run1").ended_pauses, "only once");
-        assert_eq!(roster.take(now, 1, true), at(2), "at once");
+        assert!(
+            !roster.identify(now, &heard(0, 1, "run1")).ended_pauses,
+            "only once"
+        );
+        assert_eq!(roster.take(now, 1, true, true), at(2), "at once");
     }
 
     #[test]
@@ -498,9 +562,9 @@ mod tests {
         let mut roster = Roster::default();
         let now = Timestamp(1000);
         roster.learn(now, &[peer(1)]);
-        assert_eq!(roster.take(now, 0, true), at(1));
-        assert!(roster.leave(now, 0, SILENT));
-        assert_eq!(roster.take(now, 0, true), Target::Seed);
+        assert_eq!(roster.take(now, 0, true, true), at(1));
+        assert!(roster.leave(now, &silent(0, 1), SILENT));
+        assert_eq!(roster.take(now, 0, true, true), Target::Seed);
     }
 
     #[test]
@@ -512,10 +576,10 @@ mod tests {
             ..peer(9)
         };
         roster.learn(Timestamp(2), &[moved]);
-        assert_eq!(roster.take(Timestamp(3), 0, true), at(9));
+        assert_eq!(roster.take(Timestamp(3), 0, true, true), at(9));
         assert!(matches!(
-            roster.take(Timestamp(3), 1, true),
-            Target::Wait(_)
+            roster.take(Timestamp(3), 1, true, true),
+            Target::Contended(_)
         ));
     }
 
@@ -525,22 +589,21 @@ mod tests {
         let mut roster = Roster::default();
         let now = Timestamp(1000);
         roster.learn(now, &[peer(1), peer(2)]);
-        assert_eq!(roster.take(now, 0, true), at(1));
-        assert!(
-            roster.identify(now, 0, "run2").move_on,
-            "although nobody else watches that one"
-        );
-        roster.leave(now, 0, None);
+        assert_eq!(roster.take(now, 0, true, true), at(1));
+        let identified = roster.identify(now, &heard(0, 1, "run2"));
+        assert!(identified.move_on, "although nobody else watches that one");
+        assert_eq!(identified.found_at, Some(peer(2).address));
+        roster.leave(now, &heard(0, 2, "run2"), None);
         assert_eq!(
-            roster.take(now, 0, true),
+            roster.take(now, 0, true, true),
             at(2),
             "that one is known to answer"
         );
-        assert!(!roster.identify(now, 0, "run2").move_on);
-        let Target::Wait(until) = roster.take(now, 1, true) else {
+        assert!(!roster.identify(now, &heard(0, 2, "run2")).move_on);
+        let Target::Wait(until) = roster.take(now, 1, true, true) else {
             panic!("tried a moment ago");
         };
-        assert_eq!(roster.take(until, 1, true), at(1));
+        assert_eq!(roster.take(until, 1, true, true), at(1));
     }
 
     /// A Sentinel that lost its disk has another run id under its old address.
@@ -549,22 +612,47 @@ mod tests {
         let mut roster = Roster::default();
         let now = Timestamp(1000);
         roster.learn(now, &[peer(1), peer(2)]);
-        assert_eq!(roster.take(now, 0, true), at(1));
-        assert!(!roster.identify(now, 0, "reborn").move_on);
+        assert_eq!(roster.take(now, 0, true, true), at(1));
+        assert!(!roster.identify(now, &heard(0, 1, "reborn")).move_on);
     }
 
     #[test]
-    fn a_seat_that_somebody_else_took_is_taken_back() {
+    fn another_connection_of_a_slot_takes_nothing_from_it() {
         let mut roster = Roster::default();
         let now = Timestamp(1000);
         roster.learn(now, &[peer(1), peer(2)]);
-        assert_eq!(roster.take(now, 0, true), at(1));
-        roster.identify(now, 0, "run1");
-        // Another stream of the same slot comes and goes.
-        roster.take(now, 0, true);
-        roster.leave(now, 0, None);
-        assert!(!roster.alive(now, 0, "run1", true));
-        assert_eq!(roster.take(now, 1, true), at(2), "1 is watched");
-        assert!(matches!(roster.take(now, 2, true), Target::Wait(_)));
+        assert_eq!(roster.take(now, 0, true, true), at(1));
+        roster.identify(now, &heard(0, 1, "run1"));
+        assert_eq!(roster.take(now, 0, true, true), at(1), "its heir, perhaps");
+        roster.leave(now, &silent(0, 1), None);
+        assert_eq!(roster.take(now, 1, true, true), at(2), "1 is watched");
+        roster.identify(now, &heard(1, 2, "run2"));
+        assert!(matches!(roster.take(now, 2, true, false), Target::Wait(_)));
+        // Where it talks with another Sentinel of its own accord, who is alive has the seat.
+        roster.identify(now, &heard(0, 2, "run2"));
+        assert!(!roster.alive(now, &heard(0, 1, "run1"), true));
+        assert!(matches!(roster.take(now, 2, true, false), Target::Wait(_)));
+    }
+
+    /// Whoever opens a slot's socket again and again and never says a word.
+    #[test]
+    fn squatters_keep_nobody_from_a_sentinel() {
+        let mut roster = Roster::default();
+        let now = Timestamp(1000);
+        roster.learn(now, &[peer(1)]);
+        assert_eq!(roster.take(now, 0, true, true), at(1));
+        let Target::Contended(until) = roster.take(now, 1, true, true) else {
+            panic!("it may be answered");
+        };
+        roster.leave(until, &silent(0, 1), None);
+        assert_eq!(roster.take(until, 0, true, true), at(1), "again");
+        assert_eq!(roster.take(until, 1, true, false), at(1));
+        assert!(!roster.identify(until, &heard(1, 1, "run1")).move_on);
+        assert!(!roster.alive(until, &heard(1, 1, "run1"), true));
+        assert_eq!(
+            roster.take(until, 0, true, false),
+            Target::Wait(until.after(LONGEST_PAUSE)),
+            "it is watched"
+        );
     }
 }

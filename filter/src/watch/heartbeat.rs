@@ -6,6 +6,7 @@ use crate::host;
 use proxy_wasm::traits::{Context, StreamContext};
 use proxy_wasm::types;
 use sentinel_core::conversation::Conversation;
+use sentinel_core::roster::Call;
 use std::rc::Rc;
 
 /// One connection of the health checker.
@@ -32,16 +33,19 @@ impl StreamContext for Heartbeat {
         self.watch.make_room(now);
         let slot = slot_number(host::property(&["destination", "address"]).as_deref());
         let seat = Seat {
-            slot,
+            call: Call {
+                slot,
+                ..Call::default()
+            },
             pulse: Pulse::new(now),
             conversation: Conversation::new(self.watch.settings()),
             state: SeatState::waiting(now, now),
             sentinel: String::new(),
             place: String::new(),
-            run_id: String::new(),
             heard: false,
             introduced: false,
             poll_only: None,
+            impatient: false,
             unresolved_since: None,
         };
         self.watch.conversations.borrow_mut().insert(self.id, seat);

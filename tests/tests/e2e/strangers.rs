@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use redis_sentinel_tests::fault::Fault;
 use redis_sentinel_tests::hostile::Guard;
+use redis_sentinel_tests::sentinel::Sentinel;
 use redis_sentinel_tests::trial::Trial;
 use redis_sentinel_tests::wait;
 
@@ -138,16 +139,13 @@ fn squatters_do_not_blind_the_watch() -> Result<()> {
     }
     let master = trial.cluster.master().context("no master")?;
     trial.cluster.wait_until_settled(master)?;
-    let watched = || {
-        let page = trial.envoy.admin("/clusters").unwrap_or_default();
-        let slots = page.lines().filter(|line| {
-            line.starts_with("sentinel_heartbeat::") && line.contains("::health_flags::")
-        });
-        slots.filter(|line| line.ends_with("::healthy")).count()
-    };
+    // One that is not watched could lead the failover: nobody would be told in time to wait.
     let begun = Instant::now();
-    let back = wait::until_true("three conversations", wait::LONG, || watched() >= 3);
-    println!("watched again after {:?}: {back:?}", begun.elapsed());
+    wait::until_true("every Sentinel to be watched", wait::LONG, || {
+        trial.cluster.sentinels.iter().all(Sentinel::is_watched)
+    })
+    .with_context(|| trial.envoy.log())?;
+    println!("all watched again after {:?}", begun.elapsed());
     let outcome = trial.fail(Fault::Planned, 10)?;
     println!("after the Sentinels' restart: {outcome}");
     assert!(

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redis_sentinel_tests::host::{Heartbeat, Opinion, Sentinel};
+use redis_sentinel_tests::host::{Conn, Heartbeat, Opinion, Sentinel};
 use serde_json::json;
 
 use crate::site::{MASTER, NAME, Plan, Site};
@@ -135,4 +135,64 @@ fn all_are_watched_again_at_once_after_all_were_away() {
     assert!(site.process.advance_until(Duration::from_secs(10), first));
     site.process.advance_ms(400);
     assert!(each_is_watched_once(&site), "{}", site.story());
+}
+
+/// Connections to every slot's socket that say nothing, and come again as soon as they are closed.
+struct Squatters(Vec<(usize, Conn)>);
+
+impl Squatters {
+    const EACH: usize = 10;
+
+    fn new(site: &Site) -> Self {
+        let slots = (0..SENTINELS).flat_map(|slot| [slot; Self::EACH]);
+        Self(slots.map(|slot| (slot, Self::squat(site, slot))).collect())
+    }
+
+    fn squat(site: &Site, slot: usize) -> Conn {
+        site.sides[slot % 2]
+            .watch
+            .connect(&format!("@redis-sentinel-watch-{slot}"))
+    }
+
+    fn stay(&mut self, site: &Site, time: Duration) {
+        let end = site.process.now() + time;
+        while site.process.now() < end {
+            site.process.advance_ms(20);
+            for (slot, squatter) in &mut self.0 {
+                if squatter.closed().is_some() {
+                    *squatter = Self::squat(site, *slot);
+                }
+            }
+        }
+    }
+}
+
+/// Whoever is in the network namespace may open the slots' sockets: that keeps no Sentinel unwatched.
+#[test]
+fn squatters_keep_no_sentinel_from_being_watched_again() {
+    for seed in 1..=20u64 {
+        let mut chance = Chance(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
+        let site = site();
+        let mut squatters = Squatters::new(&site);
+        squatters.stay(&site, Duration::from_millis(1_000 + chance.below(3_000)));
+        for index in 0..SENTINELS {
+            let address = format!("10.0.0.{}:26379", index + 1);
+            site.process.refuse(&address);
+            site.sentinels[index].drop_connections(&site.process);
+            squatters.stay(&site, Duration::from_millis(chance.below(1_500)));
+            site.process.restore(&address);
+            squatters.stay(&site, Duration::from_millis(chance.below(500)));
+        }
+        squatters.stay(&site, Duration::from_secs(12));
+        let watched = site
+            .sentinels
+            .iter()
+            .map(|sentinel| sentinel.subscribers("+switch-master"));
+        let watched: Vec<_> = watched.collect();
+        assert!(
+            watched.iter().all(|count| *count == 1),
+            "seed {seed}: {watched:?}: {}",
+            site.story()
+        );
+    }
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use sentinel_core::{
     conversation::{Conversation, Output},
-    roster::{Problem, Target},
+    roster::{Call, Problem, Target},
     time::Timestamp,
     topology::Hold,
 };
@@ -27,7 +27,9 @@ pub struct Slot {
     /// The Sentinel at the other end, from the moment of the connect.
     pub to: Option<usize>,
     place: String,
-    run_id: String,
+    call: Call,
+    /// It has waited for others to be answered where it could have dialled.
+    impatient: bool,
     heard: bool,
     /// Bytes were lost, so that no more will come.
     broken: bool,
@@ -46,7 +48,8 @@ impl Slot {
             conversation,
             to: None,
             place: String::new(),
-            run_id: String::new(),
+            call: Call::default(),
+            impatient: false,
             heard: false,
             broken: false,
             unread: Vec::new(),
@@ -66,14 +69,20 @@ impl World {
     pub fn connect(&mut self, s: usize) {
         let now = Timestamp(self.now);
         let slot = u32::try_from(s).unwrap();
-        let target = self.roster(|roster| roster.take(now, slot, true));
+        let patient = !self.slots[s].impatient;
+        let target = self.roster(|roster| roster.take(now, slot, true, patient));
         let number = self.slots[s].number + 1;
         self.slots[s] = Slot {
             number,
+            call: Call {
+                slot,
+                ..Call::default()
+            },
+            impatient: matches!(target, Target::Contended(_)),
             ..Slot::new(Conversation::new(self.settings.clone()))
         };
         let to = match &target {
-            Target::Wait(until) => {
+            Target::Wait(until) | Target::Contended(until) => {
                 let until = until.0.max(self.now + 10);
                 return self.at(until, Due::Connect(s, number));
             }
@@ -86,6 +95,7 @@ impl World {
         self.tell(|_| format!("slot {s} connects to {target:?}"));
         if let Target::Sentinel(place) = &target {
             self.slots[s].place = place.to_string();
+            self.slots[s].call.dialled = Some(place.clone());
         }
         match to.filter(|i| self.is_served(*i)) {
             Some(i) => {
@@ -236,15 +246,17 @@ impl World {
             Ok(outputs) => outputs,
             Err(error) => return self.end(s, Some(&error.to_string())),
         };
-        let slot = u32::try_from(s).unwrap();
+        let mut call = self.slots[s].call.clone();
         let sentinel = format!("Sentinel {}", self.slots[s].place);
         let (mut answered, mut move_on) = (false, false);
         for output in outputs {
             match output {
                 Output::Identity(run_id) => {
-                    let identified = self.roster(|roster| roster.identify(now, slot, &run_id));
+                    call.run_id = run_id;
+                    let identified = self.roster(|roster| roster.identify(now, &call));
                     move_on |= identified.move_on;
-                    self.slots[s].run_id = run_id;
+                    call.dialled = identified.found_at.or(call.dialled);
+                    self.slots[s].call.clone_from(&call);
                 }
                 Output::Answer(name, answer) => {
                     let last = self.roster.last_slot();
@@ -274,8 +286,7 @@ impl World {
             }
         }
         if answered {
-            let run_id = self.slots[s].run_id.clone();
-            move_on |= self.roster(|roster| roster.alive(now, slot, &run_id, true));
+            move_on |= self.roster(|roster| roster.alive(now, &call, true));
             let number = self.slots[s].number;
             self.at(self.now + INTERVAL, Due::Heartbeat(s, number));
         }
@@ -288,13 +299,13 @@ impl World {
     /// Ends a conversation; the health checker connects again.
     fn end(&mut self, s: usize, problem: Option<&str>) {
         let now = Timestamp(self.now);
-        let slot = u32::try_from(s).unwrap();
+        let call = self.slots[s].call.clone();
         self.tell(|_| format!("slot {s} ends: {problem:?}"));
         let problem = problem.map(|text| Problem {
             text,
             lasting: false,
         });
-        self.roster(|roster| roster.leave(now, slot, problem));
+        self.roster(|roster| roster.leave(now, &call, problem));
         self.slots[s].to = None;
         self.slots[s].number += 1;
         let number = self.slots[s].number;
