@@ -17,5 +17,9 @@ commit=$(rustc -vV | sed -n 's/^commit-hash: //p')
 flags="$flags'--remap-path-prefix=$library=/rustc/$commit',"
 # The linker leaves five bytes for every number of a function and every address, whatever they need: a twelfth of the module.
 flags="$flags'-Clink-arg=--compress-relocations'"
+# What Envoy would call in vain is not exported.
+RUST_LLD=$(rustc --print target-libdir --target "$(rustc -vV | sed -n 's/^host: //p')")/../bin/rust-lld
+export RUST_LLD
+flags="$flags,'-Clinker=$PWD/filter/link.sh'"
 exec cargo build --locked -p redis-sentinel-filter --release --target wasm32-wasip1 \
     --config "target.wasm32-wasip1.rustflags=[$flags]" "$@"

@@ -10,7 +10,7 @@ use sentinel_core::{
     address::Address,
     config::{EarlySwitchConfig, MasterName, Period, ProbeConfig},
     conversation::Credentials,
-    probe::{Finding, Probe},
+    probe::{Finding, Probe, ProbeError},
     reply::Role,
     time::Timestamp,
 };
@@ -32,6 +32,8 @@ pub struct Prober {
     target: RefCell<Option<Address>>,
     generation: Cell<Option<u64>>,
     probes: RefCell<BTreeMap<u32, Asked>>,
+    /// The node of which was told that its role is not known.
+    unknown_told: RefCell<Option<Address>>,
 }
 
 struct Asked {
@@ -96,6 +98,7 @@ impl Prober {
             target: RefCell::default(),
             generation: Cell::new(None),
             probes: RefCell::default(),
+            unknown_told: RefCell::default(),
         })
     }
 
@@ -117,7 +120,7 @@ impl Prober {
             }
             // The health checker connects again, and then to whom it should.
             (Some(node), target) if Some(&node) != target.as_ref() => self.end(id),
-            (Some(_), _) => {
+            (Some(node), _) => {
                 let commands = {
                     let mut probes = self.probes.borrow_mut();
                     let Some(asked) = probes.get_mut(&id) else {
@@ -134,8 +137,9 @@ impl Prober {
                 match commands {
                     Ok(Some(commands)) => heartbeat::speak(id, &commands),
                     Ok(None) => {}
-                    Err(_) => {
+                    Err(error) => {
                         self.count("silent");
+                        self.tell_unknown(&node, &error);
                         self.end(id);
                     }
                 }
@@ -195,6 +199,7 @@ impl Prober {
                     Role::Master => "master",
                     Role::Replica => "replica",
                 });
+                self.tell_known(&node);
                 let early = self.subject == Subject::Candidate;
                 store::update_topology(now, self.name(), |topology| {
                     topology.role(&node, role, early)
@@ -211,11 +216,30 @@ impl Prober {
                 false
             }
             Ok(None) => false,
-            Err(_) => {
+            Err(error) => {
                 self.count("failed");
+                self.tell_unknown(&node, &error);
                 self.end(id);
                 false
             }
+        }
+    }
+
+    /// Once per node: it is asked again and again.
+    fn tell_unknown(&self, node: &Address, error: &ProbeError) {
+        if self.unknown_told.borrow().as_ref() != Some(node) {
+            log::warn!("{}: the role of {node} is unknown: {error}", self.name());
+            *self.unknown_told.borrow_mut() = Some(node.clone());
+        }
+    }
+
+    fn tell_known(&self, node: &Address) {
+        let told = self
+            .unknown_told
+            .borrow_mut()
+            .take_if(|told| *told == *node);
+        if told.is_some() {
+            log::info!("{}: the role of {node} is known again", self.name());
         }
     }
 

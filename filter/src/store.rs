@@ -10,6 +10,7 @@ use sentinel_core::{
     topology::Topology,
 };
 use serde::{Serialize, de::DeserializeOwned};
+use std::time::Duration;
 
 /// How often a lost race for a value is run again. Losers go on at their next poll.
 const MAX_RACES: usize = 16;
@@ -67,12 +68,16 @@ pub fn update_topology(
                 if topology.generation != before.generation {
                     vm::wake_all(now);
                 }
-                tell(master_name, &facts);
+                let fenced = match (before.fenced_since(), topology.fenced_since()) {
+                    (Some(since), None) => Some(now.since(since)),
+                    _ => None,
+                };
+                tell(master_name, &facts, fenced);
                 if topology.config_epoch() != before.config_epoch() {
                     let epoch = topology.config_epoch().unwrap_or(0);
                     metrics::set(master_name, "config_epoch", epoch);
                 }
-                show(now, master_name, &before, &topology);
+                show(master_name, &before, &topology, fenced);
                 return;
             }
         }
@@ -115,8 +120,8 @@ fn update<V: Serialize + DeserializeOwned + Default + Clone + PartialEq, T>(
     None
 }
 
-/// What a change of the topology means for its metrics.
-fn show(now: Timestamp, master_name: &str, before: &Topology, topology: &Topology) {
+/// What a change of the topology means for its metrics. `fenced`: for how long a fence stood that is over now.
+fn show(master_name: &str, before: &Topology, topology: &Topology, fenced: Option<Duration>) {
     let (old, new) = (before.route().master, topology.route().master);
     if old != new {
         for (node, value) in [(old, 0), (new, 1)] {
@@ -127,19 +132,22 @@ fn show(now: Timestamp, master_name: &str, before: &Topology, topology: &Topolog
             }
         }
     }
-    if let (Some(since), None) = (before.fenced_since(), topology.fenced_since()) {
-        let lasted = now.since(since).as_millis();
-        let lasted = u64::try_from(lasted).unwrap_or(u64::MAX);
+    if let Some(lasted) = fenced {
+        let lasted = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
         metrics::sample(master_name, "fence_duration_ms", lasted);
     }
 }
 
-fn tell(master_name: &str, facts: &[Fact]) {
+fn tell(master_name: &str, facts: &[Fact], fenced: Option<Duration>) {
     for fact in facts {
-        match fact.severity() {
-            Severity::Debug => log::debug!("{master_name}: {fact}"),
-            Severity::Info => log::info!("{master_name}: {fact}"),
-            Severity::Warn => log::warn!("{master_name}: {fact}"),
+        let level = match fact.severity() {
+            Severity::Debug => log::Level::Debug,
+            Severity::Info => log::Level::Info,
+            Severity::Warn => log::Level::Warn,
+        };
+        match fenced.filter(|_| fact.ends_a_fence()) {
+            Some(lasted) => log::log!(level, "{master_name}: {fact}, fenced for {lasted:?}"),
+            None => log::log!(level, "{master_name}: {fact}"),
         }
         match (fact.counter(), fact) {
             (Some(counter), Fact::Master { cause, .. }) => {

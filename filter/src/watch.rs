@@ -404,11 +404,13 @@ impl Watch {
             }
         }
         if answered && !move_on {
-            self.introduce(id);
             move_on |= store::update_roster(self.roster(), |roster| {
                 roster.alive(now, &call, self.learnt_reachable())
             })
             .unwrap_or(false);
+            if !move_on {
+                self.introduce(id);
+            }
         }
         if move_on {
             self.end(now, id, None);
@@ -429,7 +431,7 @@ impl Watch {
         metrics::shift(self.roster(), &self.up(&seat.place), 1);
         match &seat.poll_only {
             None => log::info!("{}: watching {}", self.roster(), seat.sentinel),
-            Some(why) => log::info!(
+            Some(why) => log::warn!(
                 "{}: watching {} by polls alone: {why}",
                 self.roster(),
                 seat.sentinel

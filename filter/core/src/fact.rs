@@ -115,11 +115,15 @@ pub enum Fact {
         master: Address,
         /// Why.
         why: Unfence,
+        /// The Sentinel that leads the failover.
+        by: String,
     },
     /// The fence ended by its bound: nothing confirmed a promotion.
     FenceExpired {
         /// The master to which traffic goes on.
         master: Address,
+        /// Who was to be promoted.
+        candidate: Option<Address>,
     },
     /// An answer with a lower config-epoch was not followed.
     Stale {
@@ -169,6 +173,10 @@ pub enum Fact {
     Down {
         /// The master.
         master: Address,
+        /// How many flag it.
+        flagging: usize,
+        /// How many are watched.
+        watched: usize,
     },
     /// They no longer do.
     Up {
@@ -217,10 +225,20 @@ impl Fact {
             | Self::Refused { .. }
             | Self::Down { .. }
             | Self::Unwatched { .. }
-            | Self::NotMaster { .. } => Severity::Warn,
+            | Self::NotMaster { .. }
+            | Self::Unprobed { .. } => Severity::Warn,
             Self::Stale { .. } => Severity::Debug,
             _ => Severity::Info,
         }
+    }
+
+    /// Whether a fence that stood is over by it.
+    #[must_use]
+    pub fn ends_a_fence(&self) -> bool {
+        matches!(
+            self,
+            Self::Master { .. } | Self::Unfenced { .. } | Self::FenceExpired { .. }
+        )
     }
 
     /// The counter that counts these, as a Prometheus-ready name.
@@ -277,23 +295,32 @@ impl fmt::Display for Fact {
             Self::Unfenced {
                 master,
                 why: Unfence::Aborted,
+                by,
             } => {
                 write!(
                     f,
-                    "unfenced: the failover was aborted, {master} stays master"
+                    "unfenced: the failover was aborted, {master} stays master (said by {by})"
                 )
             }
             Self::Unfenced {
                 master,
                 why: Unfence::FailoverGone,
+                by,
             } => {
-                write!(f, "unfenced: the failover is over, {master} stays master")
+                write!(
+                    f,
+                    "unfenced: the failover is over, {master} stays master (said by {by})"
+                )
             }
-            Self::FenceExpired { master } => {
+            Self::FenceExpired { master, candidate } => {
                 write!(
                     f,
                     "unfenced: no promotion was confirmed in time, clients go on with {master}"
-                )
+                )?;
+                match candidate {
+                    Some(candidate) => write!(f, " ({candidate} was to be promoted)"),
+                    None => Ok(()),
+                }
             }
             Self::Stale {
                 by,
@@ -318,10 +345,15 @@ impl fmt::Display for Fact {
                 write!(f, "{by} refuses to name the master: {message}")
             }
             Self::Recovered { by } => write!(f, "{by} answers again"),
-            Self::Down { master } => {
-                write!(f, "most Sentinels see {master} down: new connections wait")
-            }
-            Self::Up { master } => write!(f, "most Sentinels see {master} up again"),
+            Self::Down {
+                master,
+                flagging,
+                watched,
+            } => write!(
+                f,
+                "{flagging} of {watched} watched Sentinels see {master} down: new connections wait"
+            ),
+            Self::Up { master } => write!(f, "most watched Sentinels see {master} up again"),
             Self::NotMaster { master } => {
                 write!(f, "{master} says it is a replica: new connections wait")
             }

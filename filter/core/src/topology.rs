@@ -541,6 +541,7 @@ impl Topology {
             self.generation = self.generation.saturating_add(1);
             facts.push(Fact::FenceExpired {
                 master: master.clone(),
+                candidate: fence.candidate,
             });
         }
         let needed = self.majority(now, rules);
@@ -550,18 +551,22 @@ impl Topology {
                 .as_ref()
                 .is_some_and(|claim| claim.address == master)
         };
-        let down = self
+        let flagging = self
             .fresh(now, rules)
             .filter(ours)
             .filter(|report| report.down && !report.tilt)
-            .count()
-            >= needed;
+            .count();
+        let down = flagging >= needed;
         if down != self.down {
             self.down = down;
             self.generation = self.generation.saturating_add(1);
             let master = master.clone();
             facts.push(if down {
-                Fact::Down { master }
+                Fact::Down {
+                    master,
+                    flagging,
+                    watched: self.fresh(now, rules).count(),
+                }
             } else {
                 Fact::Up { master }
             });

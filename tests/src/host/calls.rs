@@ -7,7 +7,7 @@ use wasmtime::{AsContextMut, Instance, Result, Store, TypedFunc, bail};
 use super::flow;
 use super::vm::{Cx, Frame, Then, Vm};
 
-/// What the module exports.
+/// What the module exports. Envoy does not miss what it does not.
 pub struct Exports {
     pub on_memory_allocate: TypedFunc<u32, u32>,
     pub on_context_create: TypedFunc<(u32, u32), ()>,
@@ -19,9 +19,9 @@ pub struct Exports {
     pub on_downstream_data: TypedFunc<(u32, u32, u32), u32>,
     pub on_upstream_data: TypedFunc<(u32, u32, u32), u32>,
     pub on_downstream_close: TypedFunc<(u32, u32), ()>,
-    pub on_upstream_close: TypedFunc<(u32, u32), ()>,
+    pub on_upstream_close: Option<TypedFunc<(u32, u32), ()>>,
     pub on_done: TypedFunc<u32, u32>,
-    pub on_log: TypedFunc<u32, ()>,
+    pub on_log: Option<TypedFunc<u32, ()>>,
     pub on_delete: TypedFunc<u32, ()>,
     pub on_resolve_dns: TypedFunc<(u32, u32, u32), ()>,
 }
@@ -42,9 +42,10 @@ pub fn start(store: &mut Store<Vm>, instance: &Instance) -> Result<()> {
         on_downstream_close: instance
             .get_typed_func(&mut *s, "proxy_on_downstream_connection_close")?,
         on_upstream_close: instance
-            .get_typed_func(&mut *s, "proxy_on_upstream_connection_close")?,
+            .get_typed_func(&mut *s, "proxy_on_upstream_connection_close")
+            .ok(),
         on_done: instance.get_typed_func(&mut *s, "proxy_on_done")?,
-        on_log: instance.get_typed_func(&mut *s, "proxy_on_log")?,
+        on_log: instance.get_typed_func(&mut *s, "proxy_on_log").ok(),
         on_delete: instance.get_typed_func(&mut *s, "proxy_on_delete")?,
         on_resolve_dns: instance.get_typed_func(&mut *s, "envoy_on_resolve_dns")?,
     };
@@ -134,8 +135,24 @@ pub fn configure(cx: &mut Cx<'_>, root: u32, size: u32) -> Result<bool> {
 
 /// Deletes a root context.
 pub fn delete(cx: &mut Cx<'_>, root: u32) -> Result<()> {
-    enter(cx, frame(root), |cx, e| e.on_log.call(&mut *cx, root))?;
+    log(cx, root)?;
     enter(cx, frame(root), |cx, e| e.on_delete.call(&mut *cx, root))?;
     cx.data_mut().roots.remove(&root);
     Ok(())
+}
+
+/// The upstream has closed.
+pub fn upstream_closed(cx: &mut Cx<'_>, stream: u32, by: u32) -> Result<()> {
+    enter(cx, frame(stream), |cx, e| match &e.on_upstream_close {
+        Some(close) => close.call(&mut *cx, (stream, by)),
+        None => Ok(()),
+    })
+}
+
+/// The time to write an access log has come.
+pub fn log(cx: &mut Cx<'_>, context: u32) -> Result<()> {
+    enter(cx, frame(context), |cx, e| match &e.on_log {
+        Some(log) => log.call(&mut *cx, context),
+        None => Ok(()),
+    })
 }

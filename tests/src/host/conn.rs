@@ -131,7 +131,10 @@ impl Conn {
                 }
                 Callback::Close(by) => e.on_downstream_close.call(cx.as_context_mut(), (id, by)),
                 Callback::UpstreamClose(by) => {
-                    e.on_upstream_close.call(cx.as_context_mut(), (id, by))
+                    let Some(close) = &e.on_upstream_close else {
+                        return Ok(());
+                    };
+                    close.call(cx.as_context_mut(), (id, by))
                 }
             })
         });

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use wasmtime::{AsContextMut, Result};
 
-use super::calls::{enter, frame};
+use super::calls::{self, enter, frame};
 use super::network::{self, Upstream};
 use super::stream::{Peer, Proxy, StreamRef};
 use super::vm::Cx;
@@ -161,9 +161,7 @@ pub fn upstream_data(cx: &mut Cx<'_>, stream: &StreamRef, bytes: &[u8], fin: boo
     }
     if fin && stream.borrow().closed.is_none() {
         stream.borrow_mut().upstream_closed = true;
-        enter(cx, frame(id), |cx, e| {
-            e.on_upstream_close.call(cx.as_context_mut(), (id, 0))
-        })?;
+        calls::upstream_closed(cx, id, 0)?;
     }
     Ok(())
 }
@@ -188,9 +186,7 @@ pub fn close(cx: &mut Cx<'_>, stream: &StreamRef, by: Peer) -> Result<()> {
     enter(cx, frame(id), |cx, e| {
         e.on_done.call(cx.as_context_mut(), id)
     })?;
-    enter(cx, frame(id), |cx, e| {
-        e.on_log.call(cx.as_context_mut(), id)
-    })?;
+    calls::log(cx, id)?;
     stream.borrow_mut().delete_calls += 1;
     enter(cx, frame(id), |cx, e| {
         e.on_delete.call(cx.as_context_mut(), id)

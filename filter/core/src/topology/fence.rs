@@ -62,6 +62,7 @@ impl Topology {
             facts.extend(self.master.as_ref().map(|master| Fact::Unfenced {
                 master: master.address.clone(),
                 why,
+                by: sentinel.to_owned(),
             }));
         }
     }
