@@ -1,5 +1,7 @@
 //! The shipped Envoy without the module: what the filter is measured against.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
@@ -35,6 +37,30 @@ pub fn without_module(mut config: Config) -> Result<Config> {
             }
         }
     }
+    Ok(config)
+}
+
+/// The same as [`to_node`] with another module in front of `tcp_proxy`, in a VM of its own.
+pub fn to_node_through(config: Config, port: u16, module: &Path) -> Result<Config> {
+    let mut config = to_node(config, port)?;
+    let filters = config
+        .item("listeners", "redis")?
+        .pointer_mut("/filter_chains/0/filters")
+        .and_then(Value::as_array_mut)
+        .context("no filters")?;
+    let vm = json!({
+        "vm_id": "other",
+        "runtime": "envoy.wasm.runtime.v8",
+        "code": { "local": { "filename": module } },
+    });
+    let wasm = json!({
+        "name": "envoy.filters.network.wasm",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm",
+            "config": { "name": "other", "vm_config": vm },
+        },
+    });
+    filters.insert(0, wasm);
     Ok(config)
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context, Result};
 use redis_sentinel_tests::cluster::Cluster;
 use redis_sentinel_tests::envoy::Envoy;
-use redis_sentinel_tests::plain::to_node;
+use redis_sentinel_tests::plain::{to_node, to_node_through};
 use redis_sentinel_tests::ports::PortBlock;
 use redis_sentinel_tests::process::Process;
 use redis_sentinel_tests::render::Config;
@@ -16,6 +16,8 @@ use crate::peers;
 pub const DIRECT: &str = "direct";
 /// Plain Envoy: the same file without the module, led to that Redis.
 pub const PLAIN: &str = "tcp_proxy";
+/// The same with a filter that does nothing: what Envoy charges for any module.
+pub const EMPTY: &str = "empty module";
 /// `envoy/redis.yaml`.
 pub const FILTER: &str = "filter";
 /// `envoy/redis-pooled.yaml`.
@@ -64,6 +66,11 @@ impl Contenders {
             _ports: vec![],
         };
         contenders.envoy(PLAIN, workers, |config| to_node(config, redis))?;
+        let empty = contenders.cluster.scratch.file("empty.wasm");
+        fs::write(&empty, wat::parse_str(include_str!("../empty.wat"))?)?;
+        contenders.envoy(EMPTY, workers, |config| {
+            to_node_through(config, redis, &empty)
+        })?;
         contenders.envoy(FILTER, workers, Ok)?;
         contenders.envoy(POOLED, workers, Ok)?;
         let scratch = contenders.cluster.scratch.path().to_owned();
@@ -113,7 +120,7 @@ impl Contenders {
         let dir = self.cluster.scratch.file(name);
         fs::create_dir_all(&dir)?;
         let mut envoy = Envoy::start_with_workers(config, &dir, &workers.to_string())?;
-        if name != PLAIN {
+        if ![PLAIN, EMPTY].contains(&name) {
             envoy.wait_until_ready()?;
         }
         self.list.push(Contender {
@@ -127,15 +134,15 @@ impl Contenders {
     }
 }
 
-/// The order of a round: everybody once, each round another one first; then the two that are compared with each other once
-/// more, in the other order, so that neither has the better place.
+/// The order of a round: everybody once, each round another one first; then those that are compared with each other once
+/// more, in the other order, so that none has the better place.
 pub fn order(all: &[Contender], round: usize) -> Vec<&Contender> {
     let first = round % all.len().max(1);
     let mut order: Vec<&Contender> = all[first..].iter().chain(&all[..first]).collect();
     let pair: Vec<&Contender> = order
         .iter()
         .copied()
-        .filter(|contender| [PLAIN, FILTER].contains(&contender.name))
+        .filter(|contender| [PLAIN, EMPTY, FILTER].contains(&contender.name))
         .collect();
     order.extend(pair.into_iter().rev());
     order

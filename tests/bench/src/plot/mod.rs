@@ -10,7 +10,7 @@ use std::path::Path;
 use anyhow::Result;
 use plotters::style::RGBColor;
 
-use crate::contenders::{DIRECT, FILTER, HAPROXY, NUTCRACKER, PLAIN, POOLED};
+use crate::contenders::{DIRECT, EMPTY, FILTER, HAPROXY, NUTCRACKER, PLAIN, POOLED};
 use crate::plot::bars::{Bars, Group};
 use crate::race::{FILTER_EARLY, HAPROXY_STRICT, REDIS_PY};
 use crate::report::{cost, failover, relay};
@@ -22,6 +22,7 @@ fn colour(contender: &str) -> RGBColor {
     match contender {
         DIRECT => RGBColor(150, 150, 150),
         PLAIN => RGBColor(86, 180, 233),
+        EMPTY => RGBColor(120, 150, 200),
         FILTER => RGBColor(0, 114, 178),
         POOLED => RGBColor(0, 158, 115),
         FILTER_EARLY => RGBColor(60, 90, 230),

@@ -1,6 +1,6 @@
 //! Relaying: CPU, throughput, latency, set-up, settings.
 
-use crate::contenders::{DIRECT, FILTER, HAPROXY, NUTCRACKER, PLAIN, POOLED};
+use crate::contenders::{DIRECT, EMPTY, FILTER, HAPROXY, NUTCRACKER, PLAIN, POOLED};
 use crate::cpu::{Cell, Sample};
 use crate::report::text::{bytes, factor, heads, number, spread, table};
 use crate::results::Results;
@@ -8,7 +8,7 @@ use crate::stats::{Spread, paired};
 use crate::tune::{AGAIN, Tuned};
 
 /// In every table in this order.
-pub const ORDER: [&str; 6] = [DIRECT, PLAIN, FILTER, POOLED, HAPROXY, NUTCRACKER];
+pub const ORDER: [&str; 7] = [DIRECT, PLAIN, EMPTY, FILTER, POOLED, HAPROXY, NUTCRACKER];
 
 /// A contender's rounds.
 pub fn rounds(
@@ -107,19 +107,23 @@ fn cpu_means(cells: &[Cell]) -> String {
             .filter_map(|cell| quotient(cell, ours, theirs, |s| s.cpu));
         Spread::of(quotients.map(|quotient| quotient.median))
     };
-    let (Some(filter), Some(haproxy), Some(pooled)) = (
+    let (Some(filter), Some(empty), Some(haproxy), Some(pooled)) = (
         against(FILTER, PLAIN),
+        against(EMPTY, PLAIN),
         against(PLAIN, HAPROXY),
         against(POOLED, PLAIN),
     ) else {
         return String::new();
     };
     format!(
-        "What this means: for small values the filter costs {:.1} % to {:.1} % of a plain relay's CPU on top of it. Most of the cost is \
+        "What this means: for small values the filter costs {:.1} % to {:.1} % of a plain relay's CPU on top of it; a module that does \
+         nothing but let everything pass costs {:.1} % to {:.1} %, which is Envoy's price for its two calls per command. Most of the cost is \
          Envoy's own: plain `tcp_proxy` takes {:.2} to {:.2} times HAProxy's CPU. Pooled mode reads every command, which takes {:.2} to \
          {:.2} times a plain relay's CPU, and saves Redis most of its connections.",
         (filter.min - 1.0) * 100.0,
         (filter.max - 1.0) * 100.0,
+        (empty.min - 1.0) * 100.0,
+        (empty.max - 1.0) * 100.0,
         haproxy.min,
         haproxy.max,
         pooled.min,
@@ -164,6 +168,7 @@ pub fn latency(results: &Results) -> String {
 /// The rounds of the set-up.
 pub fn setup_quotient(
     results: &Results,
+    whose: &str,
     value: fn(&crate::setup::Sample) -> Option<f64>,
 ) -> Option<Spread> {
     let samples = &results.setup.as_ref()?.data;
@@ -173,7 +178,7 @@ pub fn setup_quotient(
             .filter_map(|sample| Some((sample.round, value(sample)?)))
             .collect()
     };
-    paired(&of(FILTER), &of(PLAIN))
+    paired(&of(whose), &of(PLAIN))
 }
 
 /// Connections that come and go.
@@ -196,10 +201,11 @@ pub fn setup(results: &Results) -> String {
     let head = heads(["µs per connection", "proxy's CPU", "connect, PING, close"]);
     format!(
         "## Connection set-up\n\nConnect, PING, close, by four clients at the same time. Pooled mode and nutcracker need no connection to Redis \
-         for it.\n\n{}\nThe filter takes {} of plain `tcp_proxy`'s CPU, and {} of its time.",
+         for it.\n\n{}\nThe filter takes {} of plain `tcp_proxy`'s CPU, and {} of its time; a module that does nothing takes {} of the CPU.",
         table(&head, &rows.collect::<Vec<_>>()),
-        factor(setup_quotient(results, |s| s.cpu)),
-        factor(setup_quotient(results, |s| Some(s.wall)))
+        factor(setup_quotient(results, FILTER, |s| s.cpu)),
+        factor(setup_quotient(results, FILTER, |s| Some(s.wall))),
+        factor(setup_quotient(results, EMPTY, |s| s.cpu))
     )
 }
 

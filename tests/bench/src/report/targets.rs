@@ -101,7 +101,7 @@ fn relay(results: &Results) -> Vec<Target> {
 }
 
 fn setup(results: &Results) -> Vec<Target> {
-    let Some(quotient) = setup_quotient(results, |sample| sample.cpu) else {
+    let Some(quotient) = setup_quotient(results, FILTER, |sample| sample.cpu) else {
         return vec![];
     };
     let what = "Connection set-up, CPU, filter ÷ `tcp_proxy`".to_owned();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use redis_sentinel_tests::tools;
 
 use super::*;
-use crate::contenders::{DIRECT, FILTER, HAPROXY, PLAIN, POOLED};
+use crate::contenders::{DIRECT, EMPTY, FILTER, HAPROXY, PLAIN, POOLED};
 use crate::cpu::{Cell, Sample};
 use crate::judge::Seen;
 use crate::plan::Plan;
@@ -56,6 +56,7 @@ fn some() -> Results {
     let costs = [
         (DIRECT, 4e3),
         (PLAIN, 1e4),
+        (EMPTY, 1.05e4),
         (FILTER, 1.1e4),
         (POOLED, 8e3),
         (HAPROXY, 8e3),
