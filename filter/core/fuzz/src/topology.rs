@@ -99,7 +99,11 @@ fn step(
             } else {
                 Role::Replica
             };
-            topology.role(&address, role, script.flag())
+            let mut told = topology.role(&address, role, script.flag());
+            check(&again, topology, &told);
+            // Who may be read from is voted on again with the next report, or when time has passed.
+            told.extend(topology.tick(now, rules));
+            told
         }
         _ => topology.unprobed(&script.address(), "NOAUTH"),
     });

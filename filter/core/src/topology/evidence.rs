@@ -177,6 +177,9 @@ impl Topology {
                 // What was flagged was the old one.
                 report.down = false;
             }
+            // Who was read from is the master now.
+            self.readable.retain(|replica| *replica != claim.address);
+            self.replicas.retain(|replica| *replica != claim.address);
         }
         self.dissent = None;
         self.master = Some(claim);

@@ -49,7 +49,7 @@ impl Topology {
     /// new ones (second), in the order of their addresses.
     ///
     /// While nobody agrees, nobody's list counts: a moment after every switch, or when all Sentinels are silent. What was
-    /// known stays in use then, without the new master.
+    /// known stays in use then.
     pub(super) fn vote_on_replicas(
         &self,
         now: Timestamp,
@@ -66,11 +66,7 @@ impl Topology {
             })
             .collect();
         if agreeing.is_empty() {
-            let without = |known: &[Address]| {
-                let others = known.iter().filter(|replica| *replica != master);
-                others.cloned().collect()
-            };
-            return (without(&self.readable), without(&self.replicas));
+            return (self.readable.clone(), self.replicas.clone());
         }
         let elect = |counts: &dyn Fn(&Readable) -> bool| {
             let listed = agreeing.iter().flat_map(|report| report.replicas.iter());
