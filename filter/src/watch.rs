@@ -359,9 +359,10 @@ impl Watch {
             match output {
                 Output::Identity(run_id) => {
                     call.run_id = run_id;
-                    let identified =
-                        store::update_roster(self.roster(), |roster| roster.identify(now, &call))
-                            .unwrap_or_default();
+                    let identified = store::update_roster(self.roster(), |roster| {
+                        roster.identify(now, &call, self.learnt_reachable())
+                    })
+                    .unwrap_or_default();
                     if identified.ended_pauses {
                         vm::wake_all(now);
                     }

@@ -42,6 +42,9 @@ pub struct Roster {
     seeds: Setbacks,
     #[serde(default)]
     pauses_ended_at: Timestamp,
+    /// How often a slot has left a Sentinel that it shared for a seed, in vain.
+    #[serde(default)]
+    crowded: Setbacks,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +101,12 @@ pub struct Problem<'a> {
 /// At the address of one Sentinel another one answers.
 const SOMEBODY_ELSE: Problem<'static> = Problem {
     text: "another Sentinel answers at its address",
+    lasting: false,
+};
+
+/// Two slots met at one Sentinel, and only chance can lead one of them elsewhere.
+const CROWDED: Problem<'static> = Problem {
+    text: "another slot watches it",
     lasting: false,
 };
 
@@ -258,8 +267,8 @@ impl Roster {
         self.seats.iter().any(at)
     }
 
-    /// The Sentinel that answered `call` said who it is.
-    pub fn identify(&mut self, now: Timestamp, call: &Call) -> Identified {
+    /// The Sentinel that answered `call` said who it is. `learnt_reachable` as in [`Roster::take`].
+    pub fn identify(&mut self, now: Timestamp, call: &Call, learnt_reachable: bool) -> Identified {
         let Call {
             slot,
             dialled,
@@ -282,7 +291,7 @@ impl Roster {
         let address = found_at.clone().or_else(|| dialled.clone());
         self.sit(now, *slot, address, run_id);
         Identified {
-            move_on: found_at.is_some() || doubled && self.has_free_seat(now),
+            move_on: found_at.is_some() || doubled && self.may_part(now, learnt_reachable),
             found_at,
             ended_pauses,
         }
@@ -333,8 +342,22 @@ impl Roster {
             .any(|known| !self.taken(known) && known.retry_at() <= now)
     }
 
+    /// Whether one of two slots at the same Sentinel should leave for a free one. Where only seeds can be dialled, and Envoy
+    /// chooses which, that is tried again and again, with pauses: the free one may be dead.
+    fn may_part(&mut self, now: Timestamp, learnt_reachable: bool) -> bool {
+        let is_free = self.has_free_seat(now);
+        if learnt_reachable || !is_free {
+            return is_free;
+        }
+        let due = self.crowded.retry_at(SEEDS_TRIED_AT_ONCE, LONGEST_PAUSE) <= now;
+        if due {
+            self.crowded.book(now, Some(CROWDED));
+        }
+        due
+    }
+
     /// The conversation of `call` is alive. True: it shares its Sentinel with a lower slot and should leave, for a free seat
-    /// or to wait for one. Where learnt Sentinels cannot be reached there is nowhere to go.
+    /// or to wait for one; where learnt Sentinels cannot be reached, to try another seed.
     ///
     /// A seat that went to another connection of the slot meanwhile is taken back: a Sentinel that is watched from no seat
     /// would be given to another slot, and another one to nobody.
@@ -353,9 +376,12 @@ impl Roster {
                 self.sit(now, call.slot, address, &call.run_id);
             }
         }
-        learnt_reachable
-            && !self.known.is_empty()
+        if self.crowded.count > 0 && !self.has_free_seat(now) {
+            self.crowded = Setbacks::default();
+        }
+        !self.known.is_empty()
             && self.shares(call, |seat| seat.slot < call.slot)
+            && (learnt_reachable || self.may_part(now, learnt_reachable))
     }
 
     /// The highest slot that there is, as far as is known.
@@ -490,16 +516,16 @@ mod tests {
         for slot in 0..3 {
             assert_eq!(roster.take(now, slot, true, true), Target::Seed);
         }
-        assert!(!roster.identify(now, &heard(0, 0, "run1")).move_on);
+        assert!(!roster.identify(now, &heard(0, 0, "run1"), true).move_on);
         roster.learn(now, &[peer(2), peer(3)]);
         assert!(
-            roster.identify(now, &heard(1, 0, "run1")).move_on,
+            roster.identify(now, &heard(1, 0, "run1"), true).move_on,
             "doubled, and others are free"
         );
         roster.leave(now, &heard(1, 0, "run1"), None);
         assert_eq!(roster.take(now, 1, true, true), at(2));
-        assert!(!roster.identify(now, &heard(1, 2, "run2")).move_on);
-        assert!(roster.identify(now, &heard(2, 0, "run1")).move_on);
+        assert!(!roster.identify(now, &heard(1, 2, "run2"), true).move_on);
+        assert!(roster.identify(now, &heard(2, 0, "run1"), true).move_on);
         roster.leave(now, &heard(2, 0, "run1"), None);
         assert_eq!(roster.take(now, 2, true, true), at(3));
         roster.learn(now, &[peer(1)]);
@@ -548,10 +574,16 @@ mod tests {
             Target::Wait(soon),
             "paused"
         );
-        assert!(roster.identify(now, &heard(0, 1, "run1")).ended_pauses);
+        assert!(
+            roster
+                .identify(now, &heard(0, 1, "run1"), true)
+                .ended_pauses
+        );
         assert_eq!(roster.pauses_ended_at(), now);
         assert!(
-            !roster.identify(now, &heard(0, 1, "run1")).ended_pauses,
+            !roster
+                .identify(now, &heard(0, 1, "run1"), true)
+                .ended_pauses,
             "only once"
         );
         assert_eq!(roster.take(now, 1, true, true), at(2), "at once");
@@ -590,7 +622,7 @@ mod tests {
         let now = Timestamp(1000);
         roster.learn(now, &[peer(1), peer(2)]);
         assert_eq!(roster.take(now, 0, true, true), at(1));
-        let identified = roster.identify(now, &heard(0, 1, "run2"));
+        let identified = roster.identify(now, &heard(0, 1, "run2"), true);
         assert!(identified.move_on, "although nobody else watches that one");
         assert_eq!(identified.found_at, Some(peer(2).address));
         roster.leave(now, &heard(0, 2, "run2"), None);
@@ -599,7 +631,7 @@ mod tests {
             at(2),
             "that one is known to answer"
         );
-        assert!(!roster.identify(now, &heard(0, 2, "run2")).move_on);
+        assert!(!roster.identify(now, &heard(0, 2, "run2"), true).move_on);
         let Target::Wait(until) = roster.take(now, 1, true, true) else {
             panic!("tried a moment ago");
         };
@@ -613,7 +645,7 @@ mod tests {
         let now = Timestamp(1000);
         roster.learn(now, &[peer(1), peer(2)]);
         assert_eq!(roster.take(now, 0, true, true), at(1));
-        assert!(!roster.identify(now, &heard(0, 1, "reborn")).move_on);
+        assert!(!roster.identify(now, &heard(0, 1, "reborn"), true).move_on);
     }
 
     #[test]
@@ -622,14 +654,14 @@ mod tests {
         let now = Timestamp(1000);
         roster.learn(now, &[peer(1), peer(2)]);
         assert_eq!(roster.take(now, 0, true, true), at(1));
-        roster.identify(now, &heard(0, 1, "run1"));
+        roster.identify(now, &heard(0, 1, "run1"), true);
         assert_eq!(roster.take(now, 0, true, true), at(1), "its heir, perhaps");
         roster.leave(now, &silent(0, 1), None);
         assert_eq!(roster.take(now, 1, true, true), at(2), "1 is watched");
-        roster.identify(now, &heard(1, 2, "run2"));
+        roster.identify(now, &heard(1, 2, "run2"), true);
         assert!(matches!(roster.take(now, 2, true, false), Target::Wait(_)));
         // Where it talks with another Sentinel of its own accord, who is alive has the seat.
-        roster.identify(now, &heard(0, 2, "run2"));
+        roster.identify(now, &heard(0, 2, "run2"), true);
         assert!(!roster.alive(now, &heard(0, 1, "run1"), true));
         assert!(matches!(roster.take(now, 2, true, false), Target::Wait(_)));
     }
@@ -647,7 +679,7 @@ mod tests {
         roster.leave(until, &silent(0, 1), None);
         assert_eq!(roster.take(until, 0, true, true), at(1), "again");
         assert_eq!(roster.take(until, 1, true, false), at(1));
-        assert!(!roster.identify(until, &heard(1, 1, "run1")).move_on);
+        assert!(!roster.identify(until, &heard(1, 1, "run1"), true).move_on);
         assert!(!roster.alive(until, &heard(1, 1, "run1"), true));
         assert_eq!(
             roster.take(until, 0, true, false),

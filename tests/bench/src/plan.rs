@@ -57,7 +57,7 @@ impl Plan {
         Self {
             quick: false,
             workers: 2,
-            cpu_rounds: [9, 5, 3],
+            cpu_rounds: [7, 4, 3],
             cpu_time: Duration::from_millis(600),
             latency_rounds: 5,
             latency_time: Duration::from_secs(2),

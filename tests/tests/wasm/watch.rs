@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis_sentinel_tests::host::Heartbeat;
 use serde_json::json;
 
-use crate::site::{MASTER, NAME, Plan};
+use crate::site::{MASTER, NAME, Plan, Site};
 
 #[test]
 fn every_sentinel_is_watched_and_the_heartbeats_are_answered() {
@@ -235,4 +235,49 @@ fn an_idle_module_wakes_rarely() {
     site.process.advance_ms(60_000);
     let ticks = site.sides.iter().map(|s| s.worker.ticks()).sum::<u64>() - before;
     assert!(ticks <= 60 * 4, "{ticks} ticks of two workers in a minute");
+}
+
+/// How often the health checker had to connect anew.
+fn reconnects(site: &Site) -> u64 {
+    site.heartbeats.iter().map(Heartbeat::failures).sum()
+}
+
+/// Where only seeds can be dialled, and chance says which: two slots that met at one Sentinel part, and where one is dead
+/// they do not try forever at full speed.
+#[test]
+fn from_seeds_alone_each_sentinel_is_watched_and_a_dead_one_is_not_asked_for_all_the_time() {
+    let mut site = Plan {
+        watch: json!({ "masters": [NAME] }),
+        ..Plan::default()
+    }
+    .build();
+    site.watch();
+    let watched = |site: &Site| {
+        let all = site.sentinels.iter();
+        all.filter(|sentinel| sentinel.subscribers("+switch-master") > 0)
+            .count()
+    };
+    let all = site
+        .process
+        .advance_until(Duration::from_secs(60), || watched(&site) == 3);
+    assert!(all, "{} of 3: {}", watched(&site), site.story());
+    site.process.advance_ms(5_000);
+    let before = reconnects(&site);
+    site.process.advance_ms(60_000);
+    assert_eq!(reconnects(&site), before, "they stay: {}", site.story());
+
+    site.process.refuse("10.0.0.3:26379");
+    site.sentinels[2].drop_connections(&site.process);
+    site.process.advance_ms(60_000);
+    assert_eq!(watched(&site), 2, "{}", site.story());
+    let before = reconnects(&site);
+    site.process.advance_ms(60_000);
+    let often = reconnects(&site) - before;
+    assert!(often <= 60, "{often} connections in a minute");
+
+    site.process.restore("10.0.0.3:26379");
+    let all = site
+        .process
+        .advance_until(Duration::from_secs(60), || watched(&site) == 3);
+    assert!(all, "{} of 3: {}", watched(&site), site.story());
 }

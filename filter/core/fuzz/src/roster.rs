@@ -68,7 +68,7 @@ pub(crate) fn go_on(mut roster: Roster, script: &mut Script<'_>) {
             }
             2 => {
                 call.run_id = format!("run{}", script.byte() % 6);
-                let identified = roster.identify(now, &call);
+                let identified = roster.identify(now, &call, script.flag());
                 assert!(identified.found_at.is_none() || identified.move_on);
                 if identified.found_at.is_some() {
                     call.dialled = identified.found_at;

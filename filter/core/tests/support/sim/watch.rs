@@ -253,7 +253,7 @@ impl World {
             match output {
                 Output::Identity(run_id) => {
                     call.run_id = run_id;
-                    let identified = self.roster(|roster| roster.identify(now, &call));
+                    let identified = self.roster(|roster| roster.identify(now, &call, true));
                     move_on |= identified.move_on;
                     call.dialled = identified.found_at.or(call.dialled);
                     self.slots[s].call.clone_from(&call);
