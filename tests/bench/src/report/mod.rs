@@ -47,7 +47,8 @@ const METHOD: &str = "\
 `make bench` does all of it, from a fresh clone; `QUICK=1` does every part once, for a look. `results.json` holds every sample.
 
 - All contenders run at the same time, on this one machine, with the clients and with Redis. They take turns within a round,
-  each round begins with another one, and plain Envoy and the filter have two turns per round, in either order. Quotients are
+  each round begins with another one, and plain Envoy, the module that does nothing (`tests/bench/empty.wat`) and the filter
+  have two turns per round, in either order. Quotients are
   taken within a round, and the median of these is shown: what disturbs a whole round disturbs both.
 - `make bench PARTS=--report` makes this page and the plots of the results again.
 - Numbers in brackets are the smallest and the largest of the rounds.
