@@ -104,9 +104,9 @@ const SOMEBODY_ELSE: Problem<'static> = Problem {
     lasting: false,
 };
 
-/// Two slots met at one Sentinel, and only chance can lead one of them elsewhere.
+/// Two slots met at one Sentinel, and only chance can lead one of them elsewhere. Nobody is told: nothing is wrong with it.
 const CROWDED: Problem<'static> = Problem {
-    text: "another slot watches it",
+    text: "",
     lasting: false,
 };
 
